@@ -1,0 +1,3 @@
+"""A JupyterHub portal for batch facilities."""
+
+__version__ = "0.1.0"

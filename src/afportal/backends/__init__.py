@@ -1,0 +1,137 @@
+"""What the spawner asks of a scheduler, whichever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+
+class Standing(StrEnum):
+    """Where a job stands, in the words that the portal acts on.
+
+    Only `GONE` means that the scheduler itself said that the job exists no more; a
+    scheduler that does not answer says nothing about its jobs.
+    """
+
+    PENDING = "pending"
+    HELD = "held"
+    RUNNING = "running"
+    SUSPENDED = "suspended"
+    ENDING = "ending"
+    GONE = "gone"
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """What a scheduler said about one job.
+
+    Args:
+        job_id: the scheduler's own id.
+        standing: where the job stands.
+        native: the scheduler's own word for it ("held", "CONFIGURING").
+        reason: why it waits, is held or ended, in the scheduler's words.
+        server: "user/servername" as it was submitted, empty if not known.
+        node: host name of the machine that runs it, empty before it runs.
+        matched_s: when the scheduler matched it to a machine, unix seconds.
+    """
+
+    job_id: str
+    standing: Standing
+    native: str = ""
+    reason: str = ""
+    server: str = ""
+    node: str = ""
+    matched_s: float | None = None
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """One person's server as a job.
+
+    Args:
+        person: who the job runs as; the scheduler's side finds uid, gid and groups.
+        home: working directory of the job.
+        server: "user/servername", to find the job again.
+        cell: tag of the hub instance that owns the job.
+        code: the one-time code, delivered by the most private way the scheduler has.
+        argv: the session's command line; data, never through a shell.
+        environment: further variables for the session; nothing secret.
+        memory_mib: memory asked for.
+        memory_limit_mib: where the job is stopped (None: the scheduler's own rule).
+        reserved: ask for a slot that is kept free for notebooks.
+    """
+
+    person: str
+    home: str
+    server: str
+    cell: str
+    code: str = field(repr=False)
+    argv: tuple[str, ...]
+    cores: int
+    memory_mib: int
+    runtime_min: int
+    memory_limit_mib: int | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    reserved: bool = False
+    partition: str = ""
+    account: str = ""
+    qos: str = ""
+    reservation: str = ""
+    gpus: str = ""
+
+
+class SchedulerError(Exception):
+    """The scheduler did not answer, or answered that it failed."""
+
+
+class JobRefused(Exception):
+    """The scheduler answered that it does not take this job; the message says why."""
+
+
+class Backend(Protocol):
+    """One scheduler, seen by one hub instance.
+
+    Every method that asks the scheduler raises `SchedulerError` when it does not answer.
+    """
+
+    name: str
+
+    async def submit(self, request: JobRequest) -> str:
+        """Submit as the person and return the job's id. Raises `JobRefused`."""
+        ...
+
+    async def statuses(self, job_ids: Collection[str]) -> Mapping[str, JobStatus]:
+        """Tell where these jobs stand, by one bulk query.
+
+        A job that the scheduler does not have is left out: it is gone.
+        """
+        ...
+
+    async def census(self) -> Mapping[str, JobStatus]:
+        """List every living job that carries this cell's tag."""
+        ...
+
+    async def cancel(self, job_id: str, reason: str) -> None:
+        """End a job; quiet when it is gone already."""
+        ...
+
+    async def ending(self, job_id: str) -> str:
+        """Say how a job that is gone ended, in the scheduler's words; empty if unknown."""
+        ...
+
+    async def addresses(self, job_id: str) -> frozenset[str]:
+        """Return the IP addresses that a job's requests may come from, by the scheduler.
+
+        Empty while the scheduler has no machine for it.
+        """
+        ...
+
+    async def forget(self, request: JobRequest) -> None:
+        """Remove what `submit` left beside the job (an unused one-time code)."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections and threads."""
+        ...

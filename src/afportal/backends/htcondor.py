@@ -1,0 +1,268 @@
+"""HTCondor: the hub's own access point, one identity for everybody.
+
+The hub holds an IDTOKEN that the access point lets submit, list and remove jobs for
+people (QUEUE_SUPER_USERS, QUEUE_SUPER_USER_MAY_IMPERSONATE), no signing key. The
+one-time code travels through the credd, because a job ad can be read by others.
+
+Source: HTCondor 23.9 manual (submit description, job ClassAd attributes); measured
+facts in docs/decisions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import classad2
+import htcondor2
+
+from afportal.backends import JobRefused, JobRequest, JobStatus, SchedulerError, Standing
+from afportal.phases import QUERIES
+
+T = TypeVar("T")
+
+# JobStatus attribute: 6, transferring output, comes after the job's own end.
+_STANDINGS = {
+    1: (Standing.PENDING, "idle"),
+    2: (Standing.RUNNING, "running"),
+    3: (Standing.ENDING, "removed"),
+    4: (Standing.ENDING, "completed"),
+    5: (Standing.HELD, "held"),
+    6: (Standing.ENDING, "transferring output"),
+    7: (Standing.SUSPENDED, "suspended"),
+}
+_PROJECTION = [
+    "ClusterId", "ProcId", "JobStatus", "HoldReason", "HoldReasonCode", "RemoveReason",
+    "RemoteHost", "AfServer", "JobCurrentStartDate",
+    "LastRejMatchReason",
+]  # fmt: skip
+_SERVICE = "hub"
+VACATE_S = 3
+
+
+def literal(text: str) -> str:
+    """Return a ClassAd string literal that a submit description takes as plain data.
+
+    Raises:
+        ValueError: the text holds a control character.
+    """
+    if re.search(r"[\x00-\x1f\x7f]", text):
+        raise ValueError(f"control character in {text!r}")
+    return classad2.quote(text).replace("$", "$(DOLLAR)")
+
+
+def _sinful_host(address: str) -> str:
+    """Return the IP address in a daemon's address, "<192.0.2.7:9618?…>" or "<[::1]:9618…>"."""
+    match = re.match(r"<\[?([0-9a-fA-F.:]+?)\]?:\d+", address)
+    return match.group(1) if match else ""
+
+
+class HTCondorBackend:
+    """Submits to one schedd in the name of people.
+
+    Args:
+        schedd: name of the access point's schedd.
+        collector: "host" or "host:port" of the collector that knows it.
+        credd: "host:port" of the access point's credd.
+        token_directory: folder with the hub's IDTOKEN.
+        cell: tag of this hub instance.
+        domain: UID domain of people's identities.
+    """
+
+    name = "htcondor"
+
+    def __init__(
+        self, *, schedd: str, collector: str, credd: str, token_directory: str | Path, cell: str, domain: str
+    ) -> None:
+        self._schedd_name = schedd
+        self._collector = collector
+        self._credd_ad = classad2.ClassAd({"MyAddress": f"<{credd}>"})
+        self._cell = cell
+        self._domain = domain
+        # htcondor2's settings are those of the process: one identity, the hub's own.
+        for name, value in {
+            "SEC_TOKEN_DIRECTORY": str(token_directory),
+            "SEC_CLIENT_AUTHENTICATION_METHODS": "IDTOKENS",
+            "SEC_CLIENT_ENCRYPTION": "REQUIRED",
+            "SEC_CLIENT_INTEGRITY": "REQUIRED",
+        }.items():
+            htcondor2.param[name] = value
+        self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="htcondor")
+        self._located: classad2.ClassAd | None = None
+
+    async def _ask(self, kind: str, call: Callable[[htcondor2.Schedd], T]) -> T:
+        """Run one call on the schedd in a thread; after a failure its address is looked up again."""
+        QUERIES.labels(self.name, kind).inc()
+
+        def run() -> T:
+            located = self._located
+            if located is None:
+                located = htcondor2.Collector(self._collector).locate(htcondor2.DaemonType.Schedd, self._schedd_name)
+                self._located = located
+            return call(htcondor2.Schedd(located))
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+        except (htcondor2.HTCondorException, RuntimeError) as error:
+            self._located = None
+            raise SchedulerError(f"access point {self._schedd_name}: {error}") from error
+
+    def _description(self, request: JobRequest, handle: str) -> dict[str, str]:
+        """Return the submit description; what a person chose stands in it as literals only."""
+        argv = (*request.argv, "--code-from", f"credd:{_SERVICE}_{handle}")
+        lines = {
+            "universe": "vanilla",
+            "executable": _plain(argv[0]),
+            "transfer_executable": "False",
+            # "New" syntax of arguments and environment: each in single quotes, doubled inside.
+            "My.Arguments": literal(" ".join(_quoted(argument) for argument in argv[1:])),
+            "My.Environment": literal(" ".join(f"{name}={_quoted(v)}" for name, v in sorted(request.environment.items()))),
+            "My.Owner": literal(request.person),
+            "My.Iwd": literal(request.home),
+            "My.FileSystemDomain": literal(self._domain),
+            "should_transfer_files": "NO",
+            "request_cpus": str(request.cores),
+            "request_memory": f"{request.memory_mib}MB",
+            "request_disk": "1MB",
+            "My.IsNotebook": str(request.reserved),
+            "My.AfCell": literal(request.cell),
+            "My.AfServer": literal(request.server),
+            "My.OAuthServicesNeeded": literal(f"{_SERVICE}*{handle}"),
+            # A server that traps TERM gets no more than this to leave.
+            "job_max_vacate_time": str(VACATE_S),
+            # The next notebook on this slot need not wait for the negotiator.
+            "keep_claim_idle": "60",
+            # A server that was evicted has lost its kernels: it is not started again.
+            "My.PeriodicRemove": "NumJobStarts > 0 && JobStatus == 1",
+            "allowed_job_duration": str(request.runtime_min * 60),
+        }
+        if request.memory_limit_mib is not None:
+            lines["My.AfMemoryLimitMiB"] = str(request.memory_limit_mib)
+        if request.account:
+            lines["accounting_group"] = _plain(f"group_{request.account}")
+            lines["accounting_group_user"] = _plain(request.person)
+        if request.gpus:
+            kind, _, count = request.gpus.rpartition(":")
+            lines["request_gpus"] = str(int(count))
+            if kind:
+                lines["require_gpus"] = f"Kind =?= {literal(kind)}"
+        return lines
+
+    async def submit(self, request: JobRequest) -> str:
+        """Leave the code with the credd, then submit as the person."""
+        handle = hashlib.sha256(request.code.encode()).hexdigest()[:16]
+        user = f"{request.person}@{self._domain}"
+        try:
+            lines = self._description(request, handle)
+        except ValueError as error:
+            raise JobRefused(str(error)) from error
+
+        def run(schedd: htcondor2.Schedd) -> str:
+            htcondor2.Credd(self._credd_ad).add_user_service_cred(
+                htcondor2.CredType.OAuth, request.code.encode(), _SERVICE, handle, user=user
+            )
+            return f"{schedd.submit(htcondor2.Submit(lines)).cluster()}.0"
+
+        return await self._ask("submit", run)
+
+    async def _query(self, kind: str, constraint: str) -> dict[str, JobStatus]:
+        ads = await self._ask(kind, lambda schedd: schedd.query(constraint, projection=_PROJECTION))
+        return {status.job_id: status for status in map(_status, ads)}
+
+    async def statuses(self, job_ids: Collection[str]) -> Mapping[str, JobStatus]:
+        """Ask for every job of this cell at once."""
+        return await self._query("bulk", f"AfCell == {classad2.quote(self._cell)}")
+
+    async def census(self) -> Mapping[str, JobStatus]:
+        """List every job of this cell."""
+        return await self._query("census", f"AfCell == {classad2.quote(self._cell)}")
+
+    async def cancel(self, job_id: str, reason: str) -> None:
+        """Remove a job; its ad is gone some 30 ms later, its processes after the vacate time at most."""
+        await self._ask("cancel", lambda schedd: schedd.act(htcondor2.JobAction.Remove, [job_id], reason))
+
+    async def ending(self, job_id: str) -> str:
+        """Read the history: exit code, signal, or who removed it and why."""
+        cluster, _, proc = job_id.partition(".")
+        wanted = f"ClusterId == {int(cluster)} && ProcId == {int(proc)}"
+        ads = await self._ask(
+            "ending",
+            lambda schedd: schedd.history(
+                wanted,
+                ["ExitCode", "ExitBySignal", "ExitSignal", "RemoveReason", "JobStatus", "HoldReason", "LastHoldReason"],
+                match=1,
+            ),
+        )
+        return _ending(ads[0]) if ads else ""
+
+    async def addresses(self, job_id: str) -> frozenset[str]:
+        """Return the address of the execution point's startd, from the job's ad."""
+        cluster, _, proc = job_id.partition(".")
+        wanted = f"ClusterId == {int(cluster)} && ProcId == {int(proc)}"
+        ads = await self._ask("address", lambda schedd: schedd.query(wanted, projection=["StartdIpAddr", "JobStatus"]))
+        hosts = (_sinful_host(str(ad.get("StartdIpAddr", ""))) for ad in ads)
+        return frozenset(host for host in hosts if host)
+
+    async def forget(self, request: JobRequest) -> None:
+        """Take the code out of the credd."""
+        handle = hashlib.sha256(request.code.encode()).hexdigest()[:16]
+        user = f"{request.person}@{self._domain}"
+
+        def run(_: htcondor2.Schedd) -> None:
+            htcondor2.Credd(self._credd_ad).delete_user_service_cred(
+                htcondor2.CredType.OAuth, _SERVICE, handle, user=user
+            )
+
+        await self._ask("forget", run)
+
+    async def close(self) -> None:
+        """End the threads; a call that hangs is left behind."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _plain(text: str) -> str:
+    """Return text for an unquoted value of a submit description. Raises ValueError."""
+    if not re.fullmatch(r"[A-Za-z0-9_./@+:-]+", text):
+        raise ValueError(f"{text!r} cannot stand in a submit description")
+    return text
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _status(ad: classad2.ClassAd) -> JobStatus:
+    standing, native = _STANDINGS.get(int(ad.get("JobStatus", 0)), (Standing.PENDING, "unknown"))
+    reason = ""
+    if standing is Standing.HELD:
+        reason = f"{ad.get('HoldReason', '')} (code {ad.get('HoldReasonCode', '?')})"
+    elif standing is Standing.ENDING:
+        reason = str(ad.get("RemoveReason", ""))
+    elif standing is Standing.PENDING:
+        reason = str(ad.get("LastRejMatchReason", "")).strip() or "no machine matched yet"
+    host = str(ad.get("RemoteHost", ""))
+    matched = ad.get("JobCurrentStartDate")
+    return JobStatus(
+        job_id=f"{ad['ClusterId']}.{ad['ProcId']}",
+        standing=standing,
+        native=native,
+        reason=reason,
+        server=str(ad.get("AfServer", "")),
+        node=host.rpartition("@")[2],
+        matched_s=float(matched) if matched is not None else None,
+    )
+
+
+def _ending(ad: classad2.ClassAd) -> str:
+    if ad.get("RemoveReason"):
+        return f"removed: {ad['RemoveReason']}"
+    if ad.get("ExitBySignal"):
+        return f"signal {ad.get('ExitSignal')}"
+    if "ExitCode" in ad:
+        return f"exit code {ad['ExitCode']}"
+    return str(ad.get("HoldReason") or ad.get("LastHoldReason") or "")

@@ -1,0 +1,93 @@
+"""'Run locally': a login node's agent starts the session as the person."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Collection, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from afportal.backends import JobRefused, JobRequest, JobStatus, SchedulerError, Standing
+from afportal.phases import QUERIES
+from afportal.signed_client import ServiceError, SignedClient
+
+
+class LocalBackend:
+    """Sessions on one login node.
+
+    Args:
+        url: the agent, "http://login-node:9710".
+        secret: shared with the agent.
+        cell: tag of this hub instance.
+    """
+
+    name = "local"
+
+    def __init__(self, *, url: str, secret: bytes, cell: str) -> None:
+        self._client = SignedClient(url, secret)
+        self._host = urlsplit(url).hostname or ""
+        self._cell = cell
+
+    async def _call(self, kind: str, method: str, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        QUERIES.labels(self.name, kind).inc()
+        try:
+            return await self._client.call(method, path, body)
+        except ServiceError as error:
+            if 400 <= error.status < 500:
+                raise JobRefused(str(error)) from error
+            raise SchedulerError(f"login node: {error}") from error
+
+    async def submit(self, request: JobRequest) -> str:
+        """Start the session; the agent refuses who is not a person."""
+        body = {
+            "person": request.person, "server": request.server, "cell": request.cell,
+            "argv": [*request.argv, "--code-from", "stdin"], "environment": dict(request.environment), "code": request.code,
+        }  # fmt: skip
+        return str((await self._call("submit", "POST", "/sessions", body))["id"])
+
+    async def _list(self, kind: str) -> Mapping[str, Any]:
+        return await self._call(kind, "GET", "/sessions", {})
+
+    async def statuses(self, job_ids: Collection[str]) -> Mapping[str, JobStatus]:
+        """Ask once for all sessions of the node."""
+        return await self._living("bulk")
+
+    async def _living(self, kind: str) -> dict[str, JobStatus]:
+        sessions = (await self._list(kind))["sessions"]
+        return {
+            job_id: JobStatus(
+                job_id, Standing.RUNNING, "running", server=s["server"], node=self._host, matched_s=s["started_s"]
+            )
+            for job_id, s in sessions.items()
+            if s["cell"] == self._cell
+        }
+
+    async def census(self) -> Mapping[str, JobStatus]:
+        """List this cell's sessions."""
+        return await self._living("census")
+
+    async def cancel(self, job_id: str, reason: str) -> None:
+        """End a session: TERM, then KILL after three seconds."""
+        await self._call("cancel", "DELETE", f"/sessions/{job_id}", {})
+
+    async def ending(self, job_id: str) -> str:
+        """Return the exit code or signal that the agent saw."""
+        ended: Mapping[str, str] = (await self._list("ending"))["ended"]
+        return ended.get(job_id, "")
+
+    async def addresses(self, job_id: str) -> frozenset[str]:
+        """Return the login node's addresses."""
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.getaddrinfo(self._host, None, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise SchedulerError(f"login node {self._host}: {error}") from error
+        return frozenset(str(item[4][0]) for item in found)
+
+    async def forget(self, request: JobRequest) -> None:
+        """Nothing is left behind: the code went through a pipe."""
+
+    async def close(self) -> None:
+        """Close the connections."""
+        self._client.close()

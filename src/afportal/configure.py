@@ -1,0 +1,74 @@
+"""Everything switched on in a jupyterhub_config.py by one call."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+from afportal.portal import Portal
+from afportal.reconciler import Reconciler
+
+log = logging.getLogger("afportal")
+
+
+def configure(c: Any, settings: str | Path) -> Portal:
+    """Make a hub a portal.
+
+    Sets the spawner, the hub's further API routes, and what must hold so that servers
+    outlive the hub's process. Settings of your own go after the call.
+
+    Args:
+        c: the configuration object of jupyterhub_config.py.
+        settings: path of portal.yaml.
+
+    Raises:
+        ValueError: portal.yaml or its catalogue is wrong; every error is named.
+    """
+    from afportal.hub_api import HANDLERS
+    from afportal.spawner import PortalSpawner
+
+    portal = Portal.load(settings)
+    c.JupyterHub.spawner_class = PortalSpawner
+    c.JupyterHub.extra_handlers = [*HANDLERS]
+    # Servers live in jobs: the hub's end is not theirs.
+    c.JupyterHub.cleanup_servers = False
+    c.JupyterHub.cleanup_proxy = False
+    # Queues take their time; the page follows the spawn instead of waiting for it.
+    c.JupyterHub.tornado_settings = {"slow_spawn_timeout": 0.3}
+    c.Spawner.start_timeout = 600
+    c.Spawner.http_timeout = 60
+    # A job's end is heard from the queue monitor; this is for a missed word.
+    c.Spawner.poll_interval = 60
+    # A scheduler's refusals are no fault of the hub: it must not exit over them.
+    c.Spawner.consecutive_failure_limit = 0
+    _when_started(portal)
+    return portal
+
+
+def _when_started(portal: Portal) -> None:
+    """Begin to reconcile once the hub knows its servers again."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:  # the file was loaded to be looked at, not by a hub
+        return
+
+    async def begin() -> None:
+        from jupyterhub.app import JupyterHub
+
+        hub = JupyterHub.instance()
+        await hub._start_future
+
+        def owned() -> set[tuple[str, str]]:
+            return {
+                (spawner.backend_name, spawner.job_id)
+                for user in hub.users.values()
+                for spawner in user.spawners.values()
+                if getattr(spawner, "job_id", "")
+            }
+
+        Reconciler(portal.backends, owned).start()
+
+    task = loop.create_task(begin(), name="reconciler starts")
+    task.add_done_callback(lambda t: t.cancelled() or t.exception() is None or log.error("%s", t.exception()))

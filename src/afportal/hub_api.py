@@ -1,0 +1,211 @@
+"""What a job may tell the hub, and what a person may ask of their spawn.
+
+    POST   /api/af/exchange          {"code", "started_s"} -> what the session needs, once
+    POST   /api/af/hello             {"port"} with the server's own token
+    GET    /api/af/spawns/NAME[/SRV] the newest spawn's stamps, state and reason
+    DELETE /api/af/spawns/NAME[/SRV] give up a spawn that is still waiting
+    GET    /api/af/queue             the monitors' own state (read:metrics)
+
+A job is believed nothing but its port: the host is the one that the scheduler names, and
+a request from elsewhere is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from jupyterhub.apihandlers.base import APIHandler
+from jupyterhub.scopes import needs_scope
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from tornado import web
+
+from afportal.backends import SchedulerError
+from afportal.catalogue import problems
+from afportal.portal import Portal
+
+if TYPE_CHECKING:
+    from afportal.spawner import PortalSpawner
+
+
+class Exchange(BaseModel):
+    """Body of /exchange; `started_s` is the job's clock at its first instruction."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    code: str = Field(min_length=32, max_length=128)
+    started_s: float
+
+
+class Hello(BaseModel):
+    """Body of /hello: the port, nothing else."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    port: int = Field(ge=1024, le=65535)
+
+
+class Tickets:
+    """One-time codes, kept as hashes; a second use is told apart from a wrong code."""
+
+    def __init__(self) -> None:
+        self._open: weakref.WeakValueDictionary[str, PortalSpawner] = weakref.WeakValueDictionary()
+        self._used: weakref.WeakValueDictionary[str, PortalSpawner] = weakref.WeakValueDictionary()
+
+    @staticmethod
+    def _key(code: str) -> str:
+        return hashlib.sha256(code.encode()).hexdigest()
+
+    def issue(self, spawner: PortalSpawner) -> str:
+        """Make a code for one spawn; an earlier one of the same server is void."""
+        self.void(spawner)
+        code = secrets.token_urlsafe(32)
+        self._open[self._key(code)] = spawner
+        return code
+
+    def void(self, spawner: PortalSpawner) -> None:
+        """Forget the unused code of a server."""
+        for key in [key for key, owner in self._open.items() if owner is spawner]:
+            del self._open[key]
+
+    def owner(self, code: str) -> PortalSpawner | None:
+        """Return whose code it is, without using it up."""
+        return self._open.get(self._key(code))
+
+    def use(self, code: str) -> None:
+        """Use a code up."""
+        key = self._key(code)
+        self._used[key] = self._open.pop(key)
+
+    def used_by(self, code: str) -> PortalSpawner | None:
+        """Return whose code it was, if it was used before."""
+        return self._used.get(self._key(code))
+
+
+TICKETS = Tickets()
+
+
+class _Handler(APIHandler):
+    def _peer(self) -> str:
+        """Return the address that the connection comes from, whatever headers say."""
+        stream = self.request.connection.stream  # type: ignore[union-attr]
+        address: str = stream.socket.getpeername()[0]
+        return address.removeprefix("::ffff:")
+
+    def _body(self, model: type[BaseModel]) -> Any:
+        try:
+            return model.model_validate_json(self.request.body)
+        except ValidationError as error:
+            raise web.HTTPError(400, problems(error)) from error
+
+    async def _check_host(self, spawner: PortalSpawner) -> str:
+        """Refuse a request that does not come from where the scheduler runs the job."""
+        peer = self._peer()
+        try:
+            addresses = await spawner.job_addresses(peer)
+        except SchedulerError as error:
+            raise web.HTTPError(503, f"cannot ask the scheduler where this job runs: {error}") from error
+        if peer not in addresses:
+            self.log.warning("%s: request from %s, but the scheduler names %s", spawner._log_name, peer, addresses)
+            raise web.HTTPError(403, f"this job does not run at {peer}")
+        return peer
+
+    def _answer(self, answer: dict[str, Any]) -> None:
+        self.set_header("Content-Type", "application/json")
+        self.set_header("Cache-Control", "no-store")
+        self.write(json.dumps(answer))
+
+
+class ExchangeHandler(_Handler):
+    """Gives the session its token and secrets for its one-time code."""
+
+    def check_xsrf_cookie(self) -> None:
+        """No cookie is involved: the code is the credential."""
+
+    async def post(self) -> None:
+        """Answer a code once, to the machine that the scheduler names."""
+        body: Exchange = self._body(Exchange)
+        spawner = TICKETS.owner(body.code)
+        if spawner is None:
+            thief_of = TICKETS.used_by(body.code)
+            if thief_of is not None:
+                self.log.error(
+                    "%s: its one-time code was used a second time, from %s; the session ends",
+                    thief_of._log_name,
+                    self._peer(),
+                )
+                await thief_of.end_session("its one-time code was used a second time")
+            raise web.HTTPError(403, "this code is not valid")
+        await self._check_host(spawner)
+        if TICKETS.owner(body.code) is not spawner:
+            raise web.HTTPError(403, "this code is not valid")
+        TICKETS.use(body.code)
+        self._answer(await spawner.exchanged(body.started_s))
+
+
+class HelloHandler(_Handler):
+    """Takes the port of a server that listens."""
+
+    async def post(self) -> None:
+        """Believe the port of the one server whose token this is."""
+        token = self.get_auth_token()
+        user = self.current_user
+        if not token or user is None or getattr(user, "spawners", None) is None:
+            raise web.HTTPError(403, "a server's own token is needed")
+        spawner = next(
+            (s for s in user.spawners.values() if s.api_token and hmac.compare_digest(s.api_token, token)), None
+        )
+        if spawner is None:
+            raise web.HTTPError(403, "a server's own token is needed")
+        body: Hello = self._body(Hello)
+        peer = await self._check_host(spawner)
+        spawner.hello(peer, body.port)
+        self._answer({})
+
+
+class SpawnHandler(_Handler):
+    """A person's newest spawn."""
+
+    @needs_scope("read:servers")
+    async def get(self, user_name: str, server_name: str = "") -> None:
+        """Tell stamps, state and reason."""
+        record = Portal.instance().records.get((user_name, server_name))
+        if record is None:
+            raise web.HTTPError(404, f"no spawn of {user_name}/{server_name} since this hub started")
+        self._answer(record())
+
+    @needs_scope("delete:servers")
+    async def delete(self, user_name: str, server_name: str = "") -> None:
+        """Give up a spawn that is still waiting."""
+        user = self.find_user(user_name)
+        spawner = user.spawners.get(server_name) if user is not None else None
+        if spawner is None or not spawner.give_up("cancelled by its owner while it waited"):
+            raise web.HTTPError(409, f"{user_name}/{server_name} is not waiting to start")
+        self.set_status(204)
+
+
+class QueueHandler(_Handler):
+    """The hub's view of its schedulers."""
+
+    @needs_scope("read:metrics")
+    async def get(self) -> None:
+        """Tell for each scheduler: queries so far, jobs followed, last answer, error."""
+        self._answer(
+            {
+                name: {"queries": m.queries, "jobs": m.jobs, "last_ok": m.last_ok_s, "error": m.error}
+                for name, m in Portal.instance().monitors.items()
+            }
+        )
+
+
+HANDLERS = [
+    (r"/api/af/exchange", ExchangeHandler),
+    (r"/api/af/hello", HelloHandler),
+    (r"/api/af/spawns/(?P<user_name>[^/]+)", SpawnHandler),
+    (r"/api/af/spawns/(?P<user_name>[^/]+)/(?P<server_name>[^/]+)", SpawnHandler),
+    (r"/api/af/queue", QueueHandler),
+]

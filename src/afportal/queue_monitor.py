@@ -1,0 +1,163 @@
+"""One bulk query a scheduler and hub process, however many servers there are.
+
+Whoever waits for a job's next change raises the rhythm while it waits; otherwise a slow
+query serves every `poll()`. A job counts as gone only when a query that began after the
+job was followed was answered and does not know it: a scheduler that does not answer
+changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
+
+from afportal.backends import Backend, JobStatus, SchedulerError, Standing
+from afportal.phases import QUERIES
+
+log = logging.getLogger(__name__)
+
+
+class QueueMonitor:
+    """Follows jobs of one backend.
+
+    Args:
+        backend: the scheduler.
+        urgent_s: pause between queries while somebody waits.
+        calm_s: pause otherwise.
+        timeout_s: a query that takes longer counts as not answered.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        urgent_s: float = 0.5,
+        calm_s: float = 20.0,
+        timeout_s: float = 15.0,
+    ) -> None:
+        self.backend = backend
+        self.urgent_s = urgent_s
+        self.calm_s = calm_s
+        self.timeout_s = timeout_s
+        self.last_ok_s: float | None = None
+        self.error: str | None = None
+        self.queries = 0
+        self._followed: set[str] = set()
+        self._statuses: dict[str, JobStatus] = {}
+        self._waiters = 0
+        self._awaited: dict[str, set[asyncio.Future[JobStatus]]] = {}
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def follow(self, job_id: str) -> None:
+        """Begin to ask for a job; a query that is under way says nothing about it yet."""
+        if job_id not in self._followed:
+            self._followed.add(job_id)
+            self._wake.set()
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run(), name=f"queue monitor {self.backend.name}")
+
+    def unfollow(self, job_id: str) -> None:
+        """Stop asking for a job."""
+        self._followed.discard(job_id)
+        self._statuses.pop(job_id, None)
+        self._tell(JobStatus(job_id, Standing.GONE, "no longer followed"))
+
+    def status(self, job_id: str) -> JobStatus | None:
+        """Return the last thing the scheduler said, None if it said nothing yet."""
+        return self._statuses.get(job_id)
+
+    @property
+    def jobs(self) -> int:
+        """How many jobs are followed."""
+        return len(self._followed)
+
+    @contextlib.contextmanager
+    def urgent(self) -> Iterator[None]:
+        """Query in the urgent rhythm while the context is open."""
+        self._waiters += 1
+        self._wake.set()
+        try:
+            yield
+        finally:
+            self._waiters -= 1
+
+    async def changed(self, job_id: str, known: JobStatus | None) -> JobStatus:
+        """Wait until the scheduler says something else about a job than `known`."""
+        now = self._statuses.get(job_id)
+        if now is not None and now != known:
+            return now
+        future: asyncio.Future[JobStatus] = asyncio.get_running_loop().create_future()
+        futures = self._awaited.setdefault(job_id, set())
+        futures.add(future)
+        try:
+            return await future
+        finally:
+            futures.discard(future)
+            if not futures and self._awaited.get(job_id) is futures:
+                del self._awaited[job_id]
+
+    def _tell(self, status: JobStatus) -> None:
+        for future in self._awaited.get(status.job_id, ()):
+            if not future.done():
+                future.set_result(status)
+
+    async def asked(self, job_id: str, timeout_s: float) -> JobStatus | None:
+        """Return a job's status, waiting a little for the first answer after a start.
+
+        Returns None when the scheduler does not answer in time: nothing is known then.
+        """
+        self.follow(job_id)
+        if job_id not in self._statuses:
+            with self.urgent(), contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    return await self.changed(job_id, None)
+        return self._statuses.get(job_id)
+
+    async def close(self) -> None:
+        """End the querying task."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        while self._followed:
+            await self._query()
+            pause_s = self.urgent_s if self._waiters else self.calm_s
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._wake.wait()
+            self._wake.clear()
+
+    async def _query(self) -> None:
+        followed = frozenset(self._followed)
+        self.queries += 1
+        QUERIES.labels(self.backend.name, "bulk").inc()
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                found = await self.backend.statuses(followed)
+        except (SchedulerError, TimeoutError) as error:
+            message = str(error) or f"no answer within {self.timeout_s:g} s"
+            if self.error is None:
+                log.warning("%s: %s; %d jobs keep their last known state", self.backend.name, message, len(followed))
+            self.error = message
+            return
+        except Exception:
+            log.exception("%s: query failed", self.backend.name)
+            self.error = "query failed; see the hub's log"
+            return
+        if self.error is not None:
+            log.info("%s answers again", self.backend.name)
+        self.error, self.last_ok_s = None, time.time()
+        for job_id in followed & self._followed:
+            before = self._statuses.get(job_id)
+            now = found.get(job_id) or JobStatus(
+                job_id, Standing.GONE, "not in the queue", server=before.server if before else ""
+            )
+            self._statuses[job_id] = now
+            if now != before:
+                self._tell(now)

@@ -1,0 +1,97 @@
+"""Jobs ↔ servers: what carries this cell's tag and belongs to no server is cancelled.
+
+A server without its job is found by `PortalSpawner.poll`; a job without its server (a hub
+that died between submit and the commit of the job's id, a cancel that the scheduler did
+not hear) is found here. Other cells' jobs are never looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Collection
+
+from afportal.backends import Backend, SchedulerError, Standing
+
+log = logging.getLogger(__name__)
+
+
+class Reconciler:
+    """Compares the queues with the servers that the hub knows.
+
+    Args:
+        backends: name → backend.
+        owned: returns (backend, job id) of every server of this hub, starting ones included.
+        every_s: pause between two rounds. A job must be ownerless in two rounds that
+            follow each other, except in the first after a start: a submit that is under
+            way has a job before it has a server.
+    """
+
+    def __init__(
+        self,
+        backends: dict[str, Backend],
+        owned: Callable[[], Collection[tuple[str, str]]],
+        *,
+        every_s: float = 60.0,
+    ) -> None:
+        self._backends = backends
+        self._owned = owned
+        self._every_s = every_s
+        self._suspects: set[tuple[str, str]] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    async def round(self, *, at_once: bool = False) -> list[tuple[str, str]]:
+        """Look once at every scheduler; return what was cancelled.
+
+        Args:
+            at_once: cancel without waiting for a second round.
+        """
+        cancelled: list[tuple[str, str]] = []
+        suspects: set[tuple[str, str]] = set()
+        for name, backend in self._backends.items():
+            before = set(self._owned())
+            try:
+                census = await backend.census()
+            except SchedulerError as error:
+                log.debug("reconciler: %s", error)
+                suspects |= {key for key in self._suspects if key[0] == name}
+                continue
+            owned = before | set(self._owned())
+            for job_id, status in census.items():
+                key = (name, job_id)
+                if key in owned or status.standing in (Standing.GONE, Standing.ENDING):
+                    continue
+                if not at_once and key not in self._suspects:
+                    suspects.add(key)
+                    continue
+                log.warning("%s job %s of %s has no server; it is cancelled", name, job_id, status.server)
+                try:
+                    await backend.cancel(job_id, "no server of this hub belongs to it")
+                    cancelled.append(key)
+                except SchedulerError as error:
+                    log.warning("reconciler: cannot cancel %s: %s", job_id, error)
+                    suspects.add(key)
+        self._suspects = suspects
+        return cancelled
+
+    def start(self) -> None:
+        """Begin with a round at once, then go on."""
+        self._task = asyncio.create_task(self._run(), name="reconciler")
+
+    async def close(self) -> None:
+        """End the rounds."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        at_once = True
+        while True:
+            try:
+                await self.round(at_once=at_once)
+                at_once = False
+            except Exception:
+                log.exception("reconciler: round failed")
+            await asyncio.sleep(self._every_s)

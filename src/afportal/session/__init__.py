@@ -1,0 +1,1 @@
+"""What runs inside the job: exchanges the one-time code, starts JupyterLab, says hello."""

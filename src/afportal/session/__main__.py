@@ -1,0 +1,179 @@
+"""The session: first program of a person's job.
+
+    python -I -m afportal.session --hub http://hub:8081/hub/api --code-from credd:NAME
+
+Reads the one-time code, exchanges it for the server's token and secrets while the server's
+modules are being imported, puts the secrets into a folder of the job's own, and becomes
+the server. The server's token never stands in the environment that the process was
+started with, nor in that of a kernel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import json
+import os
+import pwd
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+# A hub that restarts, or is busy with a morning's worth of spawns, is asked again.
+EXCHANGE_TIMEOUT_S = 60.0
+_PAUSE_S = 0.5
+
+
+class SessionError(Exception):
+    """The session cannot start; the message goes to the job's log."""
+
+
+def read_code(source: str) -> str:
+    """Read the one-time code from where the scheduler delivered it, and take it away.
+
+    Args:
+        source: "credd:NAME" (file in HTCondor's credential folder), "env:NAME" or "stdin".
+    """
+    kind, _, name = source.partition(":")
+    if kind == "stdin":
+        return sys.stdin.readline().strip()
+    if kind == "env":
+        return os.environ.pop(name, "")
+    if kind == "credd":
+        folder = os.environ.get("_CONDOR_CREDS", "")
+        return (Path(folder) / f"{name}.use").read_text().strip()
+    raise SessionError(f"--code-from {source}: credd:NAME, env:NAME or stdin are known")
+
+
+def exchange(hub: str, code: str, started_s: float) -> dict[str, Any]:
+    """Exchange the code for environment and secret files. Raises `SessionError`."""
+    body = json.dumps({"code": code, "started_s": started_s}).encode()
+    url = f"{hub}/af/exchange"
+    deadline = time.monotonic() + EXCHANGE_TIMEOUT_S
+    pause = threading.Event()
+    while True:
+        request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=20) as response:
+                answer: dict[str, Any] = json.load(response)
+                return answer
+        except urllib.error.HTTPError as error:
+            detail = error.read(500).decode(errors="replace")
+            if error.code < 500 or time.monotonic() > deadline:
+                raise SessionError(f"{url}: HTTP {error.code}: {detail}") from error
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise SessionError(f"{url}: no answer for {EXCHANGE_TIMEOUT_S:g} s: {error}") from error
+        pause.wait(_PAUSE_S)  # the hub is away: nothing here can tell when it is back
+
+
+def secrets_folder() -> Path:
+    """Make the job's private folder, where the scheduler clears away if it has such a place."""
+    scratch = os.environ.get("_CONDOR_SCRATCH_DIR") or os.environ.get("TMPDIR")
+    folder = Path(tempfile.mkdtemp(prefix=".af-", dir=scratch if scratch and os.access(scratch, os.W_OK) else None))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def write_secrets(folder: Path, files: dict[str, str]) -> None:
+    """Write each file 0600 below the folder; a path that leads out is refused."""
+    for name, content in files.items():
+        path = (folder / name).resolve()
+        if folder.resolve() not in path.parents:
+            raise SessionError(f"secret {name!r} would leave {folder}")
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(content)
+
+
+def free_port() -> int:
+    """Return a port that is free now on every interface."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def person_environment() -> dict[str, str]:
+    """Return what a login would have set: a batch job has little of it."""
+    account = pwd.getpwuid(os.getuid())
+    bin_folder = str(Path(sys.executable).parent)
+    return {
+        "HOME": account.pw_dir,
+        "USER": account.pw_name,
+        "LOGNAME": account.pw_name,
+        "SHELL": account.pw_shell or "/bin/sh",
+        "PATH": f"{bin_folder}:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",
+        "LANG": os.environ.get("LANG", "C.UTF-8"),
+    }
+
+
+def open_log(server: str) -> None:
+    """Send output to a log in the person's home; what the scheduler gave stays if that fails."""
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "afportal"
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        log = os.open(state / f"server-{server or 'default'}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    except OSError as error:
+        print(f"afportal: no log in {state}: {error}", file=sys.stderr)
+        return
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run one session to its end."""
+    started_s = time.time()
+    parser = argparse.ArgumentParser(prog="afportal-session")
+    parser.add_argument("--hub", required=True, help="the hub's API, http://hub:8081/hub/api")
+    parser.add_argument("--code-from", required=True, help="credd:NAME, env:NAME or stdin")
+    args = parser.parse_args(argv)
+    os.environ.update(person_environment())
+
+    result: dict[str, Any] = {}
+
+    def ask() -> None:
+        try:
+            result.update(exchange(args.hub, read_code(args.code_from), started_s))
+        except (OSError, ValueError, SessionError) as error:
+            result["error"] = error
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    from afportal.session import launcher
+
+    launcher.preload()
+    asking.join()
+    if "error" in result:
+        sys.exit(f"afportal: {result['error']}")
+
+    environment: dict[str, str] = result["environment"]
+    open_log(environment.get("JUPYTERHUB_SERVER_NAME", ""))
+    folder = secrets_folder()
+    token = environment.pop("JUPYTERHUB_API_TOKEN")
+    environment.pop("JPY_API_TOKEN", None)
+    write_secrets(folder, {**result["files"], "jupyterhub_token": token})
+    service = urlsplit(environment["JUPYTERHUB_SERVICE_URL"])
+    environment["JUPYTERHUB_SERVICE_URL"] = urlunsplit(
+        service._replace(netloc=f"{service.hostname}:{free_port()}")
+    )
+    os.environ.update(environment)
+    os.environ["AF_SECRETS"] = str(folder)
+    if (folder / "condor" / "tokens.d").is_dir():
+        os.environ["_CONDOR_SEC_TOKEN_DIRECTORY"] = str(folder / "condor" / "tokens.d")
+    os.chdir(Path.home())
+    launcher.serve(token)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Starts the single-user server quickly.
+
+Half of a stock server's start is imports that a user's server never needs: an optional
+format checker of jsonschema builds a grammar for 0.7 s, and jupyterhub.singleuser pulls in
+the hub's database layer (0.35 s). They are kept out here; the rest is stock.
+
+Measured: docs/decisions/0003-fast-session.md.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+# Optional checkers that jsonschema looks for with suppress(ImportError).
+_UNNEEDED = ("rfc3987_syntax", "isoduration", "webcolors", "uri_template", "fqdn", "rfc3987", "jsonpointer")
+_PRELOADED = ("jupyter_server.serverapp", "jupyterhub.singleuser.extension", "jupyterlab.labapp")
+
+
+def _keep_out() -> None:
+    for name in _UNNEEDED:
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]
+
+
+def preload() -> None:
+    """Import what the server needs, while the code is being exchanged."""
+    _keep_out()
+    for name in _PRELOADED:
+        importlib.import_module(name)
+
+
+def serve(token: str) -> None:
+    """Become the server; returns when it ends.
+
+    Args:
+        token: the server's own, taken from the exchange. It is handed over as
+            configuration, so that it stands in no environment: a kernel inherits none.
+    """
+    from jupyterhub.singleuser.extension import JupyterHubSingleUser
+    from traitlets.config import Config
+
+    sys.argv[:] = ["jupyterhub-singleuser"]
+    config = Config()
+    config.HubAuth.api_token = token
+    config.LabApp.extension_manager = "readonly"
+    # launch_instance() takes no configuration; this is the rest of what it does.
+    server = JupyterHubSingleUser.initialize_server(
+        argv=['--ServerApp.jpserver_extensions={"afportal.session.extension": True}'], config=config
+    )
+    server.start()
