@@ -52,8 +52,10 @@ class SlurmSettings(_Settings):
     kind: Literal["slurm"] = "slurm"
     url: str
     minter: MinterSettings
+    identity: str = "hub"
     partition: str = ""
-    version: str = "v0.0.41"
+    nudge: str = ""
+    version: str = "v0.0.42"
 
 
 class LocalSettings(_Settings):
@@ -62,6 +64,9 @@ class LocalSettings(_Settings):
     kind: Literal["local"] = "local"
     url: str
     secret_file: Path
+
+
+BackendSettings = Annotated[HTCondorSettings | SlurmSettings | LocalSettings, Field(discriminator="kind")]
 
 
 class PortalSettings(_Settings):
@@ -77,7 +82,7 @@ class PortalSettings(_Settings):
     cell: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")]
     hub_url: str
     catalogue: Path
-    backends: dict[BackendName, Annotated[HTCondorSettings | SlurmSettings | LocalSettings, Field(discriminator="kind")]]
+    backends: dict[BackendName, BackendSettings]
 
 
 def read_settings(path: str | Path) -> PortalSettings:
@@ -113,7 +118,9 @@ def make_backend(settings: HTCondorSettings | SlurmSettings | LocalSettings, cel
             url=settings.url,
             version=settings.version,
             minter=SignedClient(settings.minter.url, read_secret(settings.minter.secret_file)),
+            identity=settings.identity,
             partition=settings.partition,
+            nudge=settings.nudge,
             cell=cell,
         )
     from afportal.backends.local import LocalBackend

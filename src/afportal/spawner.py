@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from jupyterhub.spawner import Spawner, SpawnException
+from sqlalchemy.orm import object_session
 from tornado import web
 from traitlets import Unicode
 from traitlets.config import Configurable
@@ -263,7 +264,9 @@ class PortalSpawner(BatchSpawnerBase, Spawner):
     def _commit_state(self) -> None:
         """Keep the job's id now: a hub that dies in the next instant must not orphan it."""
         self.orm_spawner.state = self.get_state()
-        self.db.commit()
+        session = object_session(self.orm_spawner)
+        if session is not None:
+            session.commit()
 
     @property
     def monitor(self) -> QueueMonitor:

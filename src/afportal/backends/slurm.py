@@ -1,0 +1,396 @@
+"""Slurm through slurmrestd: submits as the person, lists and cancels as the hub.
+
+A submit carries the person's own short-lived JWT, made by a minter beside the
+controller's key. The hub's own token is that of an account coordinator: it may list and
+cancel the portal's jobs and cannot read their scripts or environments. The one-time code
+travels in the job's environment, which Slurm shows to nobody else.
+
+Source: Slurm 24.11 REST API, data_parser v0.0.42; answers captured in tests/data/slurm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import socket
+import time
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
+
+from afportal.backends import JobRefused, JobRequest, JobStatus, SchedulerError, Standing
+from afportal.phases import QUERIES
+from afportal.signed_client import ServiceError, SignedClient, mint
+
+_PENDING = {"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "REVOKED", "CONFIGURING"}
+_SUSPENDED = {"SUSPENDED", "STOPPED"}
+_ENDING = {"COMPLETING", "STAGE_OUT", "SIGNALING"}
+_RUNNING = {"RUNNING", "RESIZING", "POWER_UP_NODE", "RECONFIG_FAIL", "LAUNCH_FAILED", "UPDATE_DB"}
+_ENDED = {
+    "COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE",
+    "OUT_OF_MEMORY",
+}  # fmt: skip
+# Waits that no time ends: an operator or the owner must act.
+_HELD_REASONS = {"JobHeldUser", "JobHeldAdmin"}
+_ENDED_ALREADY = {2017, 2021}  # invalid job id; already completing or completed
+
+CODE_VARIABLE = "AF_CODE"
+SUBMIT_TOKEN_S = 60
+HUB_TOKEN_S = 3600
+# How long a waiting job's reason is taken for the current one.
+REASON_FRESH_S = 3.0
+
+
+def standing_of(states: Collection[str]) -> Standing:
+    """Tell where a job stands by the list of its state and state flags.
+
+    The flags decide first: a job that ended may still be completing, and one that was put
+    back in the queue shows how its last run ended.
+    """
+    found = set(states)
+    for flags, standing in (
+        (_ENDING, Standing.ENDING),
+        ({"REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT"}, Standing.PENDING),
+        (_ENDED, Standing.GONE),
+        (_SUSPENDED, Standing.SUSPENDED),
+        (_PENDING, Standing.PENDING),
+        (_RUNNING, Standing.RUNNING),
+    ):
+        if found & flags:
+            return standing
+    return Standing.PENDING
+
+
+def _number(value: Any) -> int:
+    """Read Slurm's {"set": …, "number": …}."""
+    if isinstance(value, Mapping):
+        return int(value.get("number") or 0) if value.get("set") else 0
+    return int(value or 0)
+
+
+def ending_of(job: Mapping[str, Any]) -> str:
+    """Say in words how a job ended, from a job of slurmctld or slurmdbd."""
+    state = job.get("job_state") or (job.get("state") or {}).get("current") or []
+    words = [", ".join(state) if isinstance(state, list) else str(state)]
+    exit_code = job.get("exit_code") or {}
+    code = _number(exit_code.get("return_code"))
+    signal = exit_code.get("signal") or {}
+    if signal.get("name"):
+        words.append(f"signal {signal['name']}")
+    elif code:
+        words.append(f"exit code {code}")
+    reason = job.get("state_reason") or (job.get("state") or {}).get("reason") or ""
+    if reason not in ("", "None"):
+        words.append(f"reason {reason}")
+    if job.get("failed_node"):
+        words.append(f"node {job['failed_node']} failed")
+    return "; ".join(word for word in words if word)
+
+
+class SlurmBackend:
+    """One cluster behind one slurmrestd.
+
+    Args:
+        url: slurmrestd, "http://slurmrestd:6820".
+        version: version of the data parser, "v0.0.42".
+        minter: makes JWTs beside the controller's key.
+        identity: the hub's own account, coordinator of the accounts that it serves.
+        partition: where a session goes that names no partition.
+        nudge: a hidden partition of the hub's own; a moment's allocation there makes the
+            controller schedule at once instead of at its next tick. Empty: not used.
+        cell: tag of this hub instance.
+    """
+
+    name = "slurm"
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        version: str,
+        minter: SignedClient,
+        identity: str,
+        partition: str,
+        nudge: str,
+        cell: str,
+    ) -> None:
+        self._url = url.rstrip("/")
+        self._version = version
+        self._minter = minter
+        self._identity = identity
+        self._partition = partition
+        self._nudge = nudge
+        self._cell = cell
+        self._http = AsyncHTTPClient(force_instance=True, max_clients=50)
+        self._token = ""
+        self._token_until_s = 0.0
+        self._minting = asyncio.Lock()
+        self._details: dict[str, tuple[tuple[str, ...], float, JobStatus]] = {}
+        self._node_addresses: dict[str, tuple[float, frozenset[str]]] = {}
+
+    # Talking to slurmrestd
+
+    async def _hub_token(self) -> str:
+        async with self._minting:
+            if time.time() > self._token_until_s - HUB_TOKEN_S / 4:
+                self._token = await self._mint(self._identity, HUB_TOKEN_S)
+                self._token_until_s = time.time() + HUB_TOKEN_S
+            return self._token
+
+    async def _mint(self, person: str, lifetime_s: int) -> str:
+        try:
+            return await mint(self._minter, person, lifetime_s)
+        except ServiceError as error:
+            if error.status == 403 and person != self._identity:
+                raise JobRefused(f"no Slurm token for {person}: {error}") from error
+            raise SchedulerError(f"Slurm's minter: {error}") from error
+
+    async def _call(
+        self, kind: str, method: str, path: str, body: Mapping[str, Any] | None = None, *, token: str = ""
+    ) -> dict[str, Any]:
+        """Send one request; the answer's own errors stay in it, under "errors"."""
+        QUERIES.labels(self.name, kind).inc()
+        request = HTTPRequest(
+            self._url + path.replace("VERSION", self._version),
+            method=method,
+            headers={"X-SLURM-USER-TOKEN": token or await self._hub_token(), "Content-Type": "application/json"},
+            body=json.dumps(body) if body is not None else None,
+            allow_nonstandard_methods=True,
+            connect_timeout=5,
+            request_timeout=15,
+        )
+        try:
+            response = await self._http.fetch(request, raise_error=False)
+            if response.code == 599:
+                raise SchedulerError(f"slurmrestd {self._url}: {response.error}")
+            answer: dict[str, Any] = json.loads(response.body)
+        except (OSError, HTTPClientError, ValueError) as error:
+            raise SchedulerError(f"slurmrestd {self._url}{path}: {error}") from error
+        if response.code == 401:
+            self._token_until_s = 0.0
+            raise SchedulerError(f"slurmrestd {self._url}: the token was refused")
+        self._raise_if_away(answer)
+        return answer
+
+    @staticmethod
+    def _errors(answer: Mapping[str, Any]) -> list[tuple[int, str]]:
+        return [
+            (int(e.get("error_number") or 0), str(e.get("error") or e.get("description") or ""))
+            for e in answer.get("errors") or []
+        ]
+
+    def _raise_if_away(self, answer: Mapping[str, Any]) -> None:
+        """Raise when the error is of the way to the controller, not of the request (2000 to 4999)."""
+        for number, text in self._errors(answer):
+            if not 2000 <= number < 5000:
+                raise SchedulerError(f"slurmctld: {text} ({number})")
+
+    # Backend
+
+    def _job(self, request: JobRequest) -> dict[str, Any]:
+        environment = {
+            "HOME": request.home,
+            "USER": request.person,
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            **request.environment,
+            CODE_VARIABLE: request.code,
+        }
+        job: dict[str, Any] = {
+            "name": f"af-{request.cell}",
+            "comment": request.server,
+            "current_working_directory": request.home,
+            "environment": [f"{name}={value}" for name, value in environment.items()],
+            "partition": request.partition or self._partition,
+            "tasks": 1,
+            "cpus_per_task": request.cores,
+            "memory_per_node": {"set": True, "number": request.memory_limit_mib or request.memory_mib},
+            "time_limit": {"set": True, "number": request.runtime_min},
+            # A server that comes to life again has lost its kernels.
+            "requeue": False,
+            "standard_input": "/dev/null",
+            "standard_output": "/dev/null",
+            "standard_error": "/dev/null",
+        }
+        for field in ("account", "qos", "reservation"):
+            if getattr(request, field):
+                job[field] = getattr(request, field)
+        if request.gpus:
+            job["tres_per_job"] = f"gres/gpu:{request.gpus}"
+        return job
+
+    @staticmethod
+    def _script(request: JobRequest) -> str:
+        """Return the batch script: Python, so that no shell reads an argument.
+
+        The interpreter's line takes one option; the rest are literals of this program.
+        """
+        interpreter, *options = request.argv
+        module = options.index("-m") + 1
+        argv = [*options[module:], "--code-from", f"env:{CODE_VARIABLE}"]
+        return (
+            f"#!{interpreter} -I\n"
+            "import runpy, sys\n"
+            f"sys.argv = {argv!r}\n"
+            "runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)\n"
+        )
+
+    async def submit(self, request: JobRequest) -> str:
+        """Submit with the person's own token; a nudge beside it saves the wait for the tick."""
+        token = await self._mint(request.person, SUBMIT_TOKEN_S)
+        body = {"script": self._script(request), "job": self._job(request)}
+        nudge = asyncio.create_task(self._begin_nudge()) if self._nudge else None
+        try:
+            if nudge is not None:
+                await nudge
+            answer = await self._call("submit", "POST", "/slurm/VERSION/job/submit", body, token=token)
+        finally:
+            if nudge is not None:
+                self._ending_nudge = asyncio.create_task(self._end_nudge(nudge))
+        errors = self._errors(answer)
+        if errors:
+            raise JobRefused(f"Slurm refuses: {'; '.join(text for _, text in errors)}")
+        return str(answer["job_id"])
+
+    async def _begin_nudge(self) -> str:
+        body = {
+            "job": {
+                "name": "af-nudge", "partition": self._nudge, "tasks": 1, "immediate": True,
+                "environment": ["PATH=/bin"], "current_working_directory": "/",
+                "time_limit": {"set": True, "number": 1},
+            }
+        }  # fmt: skip
+        try:
+            answer = await self._call("nudge", "POST", "/slurm/VERSION/job/allocate", body)
+        except (SchedulerError, JobRefused):
+            return ""
+        return str(answer.get("job_id") or "")
+
+    async def _end_nudge(self, nudge: asyncio.Task[str]) -> None:
+        job_id = await nudge
+        if job_id:
+            try:
+                await self._call("nudge", "DELETE", f"/slurm/VERSION/job/{job_id}")
+            except SchedulerError:
+                return  # its time limit of one minute ends it
+
+    async def _states(self, kind: str) -> dict[str, tuple[str, ...]]:
+        answer = await self._call(kind, "GET", "/slurm/VERSION/jobs/state")
+        return {str(job["job_id"]): tuple(job.get("state") or ()) for job in answer.get("jobs") or []}
+
+    async def statuses(self, job_ids: Collection[str]) -> Mapping[str, JobStatus]:
+        """Ask for all states at once, and for the details of what changed."""
+        states = await self._states("bulk")
+        living = {
+            job_id: states[job_id]
+            for job_id in job_ids
+            if job_id in states and standing_of(states[job_id]) is not Standing.GONE
+        }
+        self._details = {job_id: d for job_id, d in self._details.items() if job_id in job_ids}
+        found = await asyncio.gather(*(self._status(job_id, state) for job_id, state in living.items()))
+        return {status.job_id: status for status in found}
+
+    async def _status(self, job_id: str, states: tuple[str, ...]) -> JobStatus:
+        known = self._details.get(job_id)
+        now = time.monotonic()
+        waits = standing_of(states) is Standing.PENDING
+        if known is not None and known[0] == states and not (waits and now - known[1] > REASON_FRESH_S):
+            return known[2]
+        job = await self._get(job_id)
+        status = self._status_of(job, states) if job else JobStatus(job_id, standing_of(states), ", ".join(states))
+        self._details[job_id] = (states, now, status)
+        return status
+
+    async def _get(self, job_id: str) -> Mapping[str, Any] | None:
+        answer = await self._call("detail", "GET", f"/slurm/VERSION/job/{int(job_id)}")
+        jobs = answer.get("jobs") or []
+        return jobs[0] if jobs else None
+
+    @staticmethod
+    def _status_of(job: Mapping[str, Any], states: tuple[str, ...] = ()) -> JobStatus:
+        states = states or tuple(job.get("job_state") or ())
+        standing = standing_of(states)
+        reason = str(job.get("state_reason") or "")
+        if standing is Standing.PENDING and reason in _HELD_REASONS:
+            standing = Standing.HELD
+        began = _number(job.get("start_time"))
+        return JobStatus(
+            job_id=str(job["job_id"]),
+            standing=standing,
+            native=", ".join(states),
+            reason="" if reason == "None" else reason,
+            server=str(job.get("comment") or ""),
+            node=str(job.get("batch_host") or ""),
+            matched_s=float(began) if began and standing is Standing.RUNNING else None,
+        )
+
+    async def census(self) -> Mapping[str, JobStatus]:
+        """List this cell's living jobs: by name in the accounting, then by the controller's word."""
+        query = f"job_name=af-{self._cell}&state=PENDING,RUNNING,SUSPENDED&skip_steps=true&disable_truncate_usage_time=true"
+        answer = await self._call("census", "GET", f"/slurmdb/VERSION/jobs/?{query}")
+        named = [str(job["job_id"]) for job in answer.get("jobs") or [] if job.get("name") == f"af-{self._cell}"]
+        if not named:
+            return {}
+        states = await self._states("census")
+        return {
+            job_id: JobStatus(job_id, standing_of(states[job_id]), ", ".join(states[job_id]))
+            for job_id in named
+            if job_id in states and standing_of(states[job_id]) is not Standing.GONE
+        }
+
+    async def cancel(self, job_id: str, reason: str) -> None:
+        """Cancel at once (KILL); the server has nothing to save that its autosave has not."""
+        answer = await self._call("cancel", "DELETE", f"/slurm/VERSION/job/{int(job_id)}?signal=SIGKILL")
+        faults = [*self._errors(answer)]
+        for item in answer.get("status") or []:
+            error = item.get("error") or {}
+            if error.get("code"):
+                faults.append((int(error["code"]), str(error.get("message") or "")))
+        for number, text in faults:
+            if number not in _ENDED_ALREADY:
+                raise SchedulerError(f"Slurm does not cancel {job_id}: {text} ({number})")
+
+    async def ending(self, job_id: str) -> str:
+        """Ask the controller, and the accounting when the controller has forgotten."""
+        job = await self._get(job_id)
+        if job is not None:
+            return ending_of(job)
+        answer = await self._call("ending", "GET", f"/slurmdb/VERSION/job/{int(job_id)}")
+        jobs = answer.get("jobs") or []
+        return ending_of(jobs[0]) if jobs else ""
+
+    async def addresses(self, job_id: str) -> frozenset[str]:
+        """Return the address of the job's node as the controller has it."""
+        job = await self._get(job_id)
+        node = str((job or {}).get("batch_host") or "")
+        if not node:
+            return frozenset()
+        known = self._node_addresses.get(node)
+        if known is not None and time.monotonic() - known[0] < 60:
+            return known[1]
+        answer = await self._call("address", "GET", f"/slurm/VERSION/node/{node}")
+        found = frozenset().union(*[await _resolve(str(n.get("address") or "")) for n in answer.get("nodes") or []])
+        self._node_addresses[node] = (time.monotonic(), found)
+        return found
+
+    async def forget(self, request: JobRequest) -> None:
+        """Nothing to forget: the code went with the job's environment."""
+
+    async def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+        self._minter.close()
+
+
+async def _resolve(host: str) -> frozenset[str]:
+    """Return the addresses of a host name or address, empty when it has none."""
+    try:
+        return frozenset({str(ipaddress.ip_address(host))})
+    except ValueError:
+        pass
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return frozenset()
+    return frozenset(str(item[4][0]) for item in found)
