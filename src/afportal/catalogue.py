@@ -78,14 +78,17 @@ class Catalogue(_Frozen):
     def classes_of(self, backend: str, groups: frozenset[str]) -> tuple[Class, ...]:
         """Return the classes that a member of these groups may use on a backend."""
         return tuple(
-            c for c in self.classes if backend in c.backends and (not c.groups or groups.intersection(c.groups))
+            c
+            for c in self.classes
+            if backend in c.backends and (not c.groups or groups.intersection(c.groups))
         )
 
 
 def problems(error: ValidationError) -> str:
     """Put all of a validation's errors in one line, each with its place."""
     return "; ".join(
-        f"{'.'.join(str(part) for part in item['loc']) or 'options'}: {item['msg']}" for item in error.errors()
+        f"{'.'.join(str(part) for part in item['loc']) or 'options'}: {item['msg']}"
+        for item in error.errors()
     )
 
 

@@ -70,5 +70,8 @@ def _when_started(portal: Portal) -> None:
 
         Reconciler(portal.backends, owned).start()
 
-    task = loop.create_task(begin(), name="reconciler starts")
-    task.add_done_callback(lambda t: t.cancelled() or t.exception() is None or log.error("%s", t.exception()))
+    def report(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            log.error("the reconciler does not run: %s", task.exception())
+
+    loop.create_task(begin(), name="reconciler starts").add_done_callback(report)

@@ -26,7 +26,8 @@ def render(catalogue: Catalogue, *, backends: Sequence[BackendName], groups: fro
         if options:
             choices.append(f'<optgroup label="{escape(_TITLES[backend])}">{options}</optgroup>')
     environments = "".join(
-        f'<option value="{escape(e.name)}">{escape(e.title)}</option>' for e in catalogue.environments
+        f'<option value="{escape(e.name)}">{escape(e.title)}</option>'
+        for e in catalogue.environments
     )
     return f"""
 <div class="mb-3">
@@ -50,8 +51,10 @@ def render(catalogue: Catalogue, *, backends: Sequence[BackendName], groups: fro
 
 
 def options_from_form(data: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """Turn the form's fields into options; empty fields are left out, unknown ones kept to be refused."""
-    options: dict[str, Any] = {name: values[0] for name, values in data.items() if values and values[0] != ""}
+    """Turn fields into options; empty ones are left out, unknown ones kept to be refused."""
+    options: dict[str, Any] = {
+        name: values[0] for name, values in data.items() if values and values[0] != ""
+    }
     options.pop("_xsrf", None)
     choice = options.pop("choice", None)
     if choice is not None:

@@ -92,7 +92,7 @@ TICKETS = Tickets()
 class _Handler(APIHandler):
     def _peer(self) -> str:
         """Return the address that the connection comes from, whatever headers say."""
-        stream = self.request.connection.stream  # type: ignore[union-attr]
+        stream = self.request.connection.stream
         address: str = stream.socket.getpeername()[0]
         return address.removeprefix("::ffff:")
 
@@ -106,11 +106,18 @@ class _Handler(APIHandler):
         """Refuse a request that does not come from where the scheduler runs the job."""
         peer = self._peer()
         try:
-            addresses = await spawner.job_addresses(peer)
+            addresses = await spawner.job_addresses()
         except SchedulerError as error:
-            raise web.HTTPError(503, f"cannot ask the scheduler where this job runs: {error}") from error
+            raise web.HTTPError(
+                503, f"cannot ask the scheduler where this job runs: {error}"
+            ) from error
         if peer not in addresses:
-            self.log.warning("%s: request from %s, but the scheduler names %s", spawner._log_name, peer, addresses)
+            self.log.warning(
+                "%s: request from %s, but the scheduler names %s",
+                spawner._log_name,
+                peer,
+                addresses,
+            )
             raise web.HTTPError(403, f"this job does not run at {peer}")
         return peer
 
@@ -157,7 +164,12 @@ class HelloHandler(_Handler):
         if not token or user is None or getattr(user, "spawners", None) is None:
             raise web.HTTPError(403, "a server's own token is needed")
         spawner = next(
-            (s for s in user.spawners.values() if s.api_token and hmac.compare_digest(s.api_token, token)), None
+            (
+                s
+                for s in user.spawners.values()
+                if s.api_token and hmac.compare_digest(s.api_token, token)
+            ),
+            None,
         )
         if spawner is None:
             raise web.HTTPError(403, "a server's own token is needed")
@@ -175,7 +187,9 @@ class SpawnHandler(_Handler):
         """Tell stamps, state and reason."""
         record = Portal.instance().records.get((user_name, server_name))
         if record is None:
-            raise web.HTTPError(404, f"no spawn of {user_name}/{server_name} since this hub started")
+            raise web.HTTPError(
+                404, f"no spawn of {user_name}/{server_name} since this hub started"
+            )
         self._answer(record())
 
     @needs_scope("delete:servers")
@@ -196,7 +210,12 @@ class QueueHandler(_Handler):
         """Tell for each scheduler: queries so far, jobs followed, last answer, error."""
         self._answer(
             {
-                name: {"queries": m.queries, "jobs": m.jobs, "last_ok": m.last_ok_s, "error": m.error}
+                name: {
+                    "queries": m.queries,
+                    "jobs": m.jobs,
+                    "last_ok": m.last_ok_s,
+                    "error": m.error,
+                }
                 for name, m in Portal.instance().monitors.items()
             }
         )

@@ -5,7 +5,8 @@ the session as the person who asked, tells which sessions live, and ends them wi
 process they left.
 
     POST   /sessions      {"person", "server", "cell", "argv", "environment", "code"} -> {"id"}
-    GET    /sessions      -> {"sessions": {id: {"server", "cell", "pid", "started_s"}}, "ended": {id: reason}}
+    GET    /sessions      -> {"sessions": {id: {"server", "cell", "pid", "started_s"}},
+                              "ended": {id: reason}}
     DELETE /sessions/ID   {} -> {}
 """
 
@@ -34,7 +35,14 @@ log = logging.getLogger("afportal.login_agent")
 TERM_GRACE_S = 3.0
 ENDINGS_KEPT = 1000
 _MARK = "AF_SESSION_ID"
-_WANTED = {"person": str, "server": str, "cell": str, "argv": list, "environment": dict, "code": str}
+_WANTED = {
+    "person": str,
+    "server": str,
+    "cell": str,
+    "argv": list,
+    "environment": dict,
+    "code": str,
+}
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,13 @@ def processes_of(session_id: str, leader: int) -> frozenset[int]:
         found |= children
         grown = bool(children)
     return frozenset(found)
+
+
+def _hand_over(process: subprocess.Popen[bytes], code: str) -> None:
+    """Write the one-time code to the session's input and close it."""
+    if process.stdin is not None:
+        with process.stdin as pipe:
+            pipe.write(code.encode())
 
 
 class Sessions:
@@ -132,14 +147,19 @@ class Sessions:
             umask=0o077,
             start_new_session=True,
         )
-        assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
-            pipe.write(body["code"].encode())
+        with contextlib.suppress(BrokenPipeError):
+            _hand_over(process, body["code"])
         session = Session(body["server"], body["cell"], process, time.time())
         with self._lock:
             self._living[session_id] = session
         threading.Thread(target=self._reap, args=(session_id, session), daemon=True).start()
-        log.info("session %s of %s runs as uid %d, pid %d", session_id, session.server, account.pw_uid, process.pid)
+        log.info(
+            "session %s of %s runs as uid %d, pid %d",
+            session_id,
+            session.server,
+            account.pw_uid,
+            process.pid,
+        )
         return session_id
 
     def _reap(self, session_id: str, session: Session) -> None:
@@ -160,12 +180,15 @@ class Sessions:
             return {
                 "sessions": {
                     session_id: {
-                        "server": s.server, "cell": s.cell, "pid": s.process.pid, "started_s": s.started_s,
+                        "server": s.server,
+                        "cell": s.cell,
+                        "pid": s.process.pid,
+                        "started_s": s.started_s,
                     }
                     for session_id, s in self._living.items()
                 },
                 "ended": dict(self._ended),
-            }  # fmt: skip
+            }
 
     def _end(self, session_id: str) -> None:
         with self._lock:
@@ -197,7 +220,9 @@ def main() -> None:
     parser.add_argument("--secret-file", required=True)
     parser.add_argument("--group", default="people", help="members may have sessions")
     parser.add_argument("--min-uid", type=int, default=20000)
-    parser.add_argument("--program", action="append", required=True, help="a program that may be started")
+    parser.add_argument(
+        "--program", action="append", required=True, help="a program that may be started"
+    )
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     sessions = Sessions(group=args.group, min_uid=args.min_uid, allowed=frozenset(args.program))

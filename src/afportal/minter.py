@@ -112,9 +112,13 @@ def main() -> None:
     parser.add_argument("--secret-file", required=True)
     parser.add_argument("--group", default="people", help="members may get a token")
     parser.add_argument("--min-uid", type=int, default=20000)
-    parser.add_argument("--service", action="append", default=[], help="a name outside the group that may too")
+    parser.add_argument(
+        "--service", action="append", default=[], help="a name outside the group that may too"
+    )
     parser.add_argument("--key", default="PEOPLE", help="HTCondor: name of the signing key")
-    parser.add_argument("--domain", default="af.test", help="HTCondor: UID domain of the identities")
+    parser.add_argument(
+        "--domain", default="af.test", help="HTCondor: UID domain of the identities"
+    )
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     make = htcondor_token(args.key, args.domain) if args.kind == "condor" else slurm_token

@@ -65,7 +65,11 @@ def read_options(raw: Mapping[str, Any]) -> Options:
 
 
 def grant(
-    options: Options, catalogue: Catalogue, *, backends: tuple[BackendName, ...], groups: frozenset[str]
+    options: Options,
+    catalogue: Catalogue,
+    *,
+    backends: tuple[BackendName, ...],
+    groups: frozenset[str],
 ) -> Grant:
     """Check options against the catalogue for a member of these groups.
 
@@ -84,28 +88,31 @@ def grant(
         raise Refusal(f"backend {backend} asked; this hub offers {', '.join(backends)}")
     offered = catalogue.classes_of(backend, groups)
     if not offered:
-        raise Refusal(f"no class of {backend} is open to your groups ({', '.join(sorted(groups)) or 'none'})")
-    class_ = next((c for c in offered if c.name == options.class_name), None if options.class_name else offered[0])
-    if class_ is None:
         raise Refusal(
-            f"class {options.class_name} asked; {backend} offers you {', '.join(c.name for c in offered)}"
+            f"no class of {backend} is open to your groups ({', '.join(sorted(groups)) or 'none'})"
         )
+    class_ = next(
+        (c for c in offered if c.name == options.class_name),
+        None if options.class_name else offered[0],
+    )
+    if class_ is None:
+        names = ", ".join(c.name for c in offered)
+        raise Refusal(f"class {options.class_name} asked; {backend} offers you {names}")
     environment = next(
         (e for e in catalogue.environments if options.environment in (None, "", e.name)), None
     )
     if environment is None:
-        errors.append(
-            f"environment {options.environment} asked; there are {', '.join(e.name for e in catalogue.environments)}"
-        )
+        names = ", ".join(e.name for e in catalogue.environments)
+        errors.append(f"environment {options.environment} asked; there are {names}")
     values: dict[str, int] = {}
     for field in ("cores", "memory_mib", "runtime_min"):
         asked = getattr(options, field)
-        allowed = getattr(class_, field)
-        values[field] = asked if asked is not None else allowed
-        if values[field] > allowed:
-            errors.append(f"{values[field]} {field} asked; class {class_.name} allows {allowed}")
-        if values[field] > getattr(catalogue.limits, field):
-            errors.append(f"{values[field]} {field} asked; the facility allows {getattr(catalogue.limits, field)}")
+        allowed, most = getattr(class_, field), getattr(catalogue.limits, field)
+        value = values[field] = asked if asked is not None else allowed
+        if value > allowed:
+            errors.append(f"{value} {field} asked; class {class_.name} allows {allowed}")
+        if value > most:
+            errors.append(f"{value} {field} asked; the facility allows {most}")
     gpus = int(options.gpus.rpartition(":")[2]) if options.gpus else 0
     if gpus > catalogue.limits.gpus:
         errors.append(f"{gpus} GPUs asked; the facility allows {catalogue.limits.gpus}")

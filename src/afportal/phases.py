@@ -9,6 +9,7 @@ the scheduler or the job and are kept between the hub's own stamps around them.
 
 from __future__ import annotations
 
+import itertools
 import time
 
 from prometheus_client import Counter, Histogram
@@ -33,7 +34,9 @@ SPAWN_SECONDS = Histogram(
     ["backend"],
     buckets=_BUCKETS_S,
 )
-QUERIES = Counter("afportal_scheduler_queries", "Queries sent to a scheduler", ["scheduler", "kind"])
+QUERIES = Counter(
+    "afportal_scheduler_queries", "Queries sent to a scheduler", ["scheduler", "kind"]
+)
 SPAWNS_FAILED = Counter("afportal_spawns_failed", "Spawns that failed", ["backend", "cause"])
 
 
@@ -69,9 +72,8 @@ class Stamps:
     def observe(self, backend: str) -> None:
         """Hand the finished record to Prometheus."""
         known = list(self.as_dict().items())
-        for (_, before_s), (phase, at_s) in zip(known, known[1:], strict=False):
+        for (_, before_s), (phase, at_s) in itertools.pairwise(known):
             PHASE_SECONDS.labels(backend, phase).observe(at_s - before_s)
         stamps = dict(known)
         if "accepted" in stamps and "routed" in stamps:
             SPAWN_SECONDS.labels(backend).observe(stamps["routed"] - stamps["accepted"])
-

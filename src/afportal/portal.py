@@ -66,7 +66,9 @@ class LocalSettings(_Settings):
     secret_file: Path
 
 
-BackendSettings = Annotated[HTCondorSettings | SlurmSettings | LocalSettings, Field(discriminator="kind")]
+BackendSettings = Annotated[
+    HTCondorSettings | SlurmSettings | LocalSettings, Field(discriminator="kind")
+]
 
 
 class PortalSettings(_Settings):
@@ -133,7 +135,9 @@ class Portal:
 
     _instance: ClassVar[Portal | None] = None
 
-    def __init__(self, settings: PortalSettings, catalogue: Catalogue, backends: Mapping[str, Backend]) -> None:
+    def __init__(
+        self, settings: PortalSettings, catalogue: Catalogue, backends: Mapping[str, Backend]
+    ) -> None:
         self.settings = settings
         self.catalogue = catalogue
         self.backends = dict(backends)
@@ -151,7 +155,7 @@ class Portal:
         """Read portal.yaml and its catalogue, and become this process's portal."""
         settings = read_settings(path)
         catalogue = load(Path(path).parent / settings.catalogue)
-        backends = {name: make_backend(b, settings.cell) for name, b in settings.backends.items()}
+        backends = {str(n): make_backend(b, settings.cell) for n, b in settings.backends.items()}
         cls._instance = cls(settings, catalogue, backends)
         return cls._instance
 
@@ -159,7 +163,9 @@ class Portal:
     def instance(cls) -> Portal:
         """Return this process's portal. Raises RuntimeError before `configure` ran."""
         if cls._instance is None:
-            raise RuntimeError("no portal; call afportal.configure.configure(c, 'portal.yaml') in jupyterhub_config.py")
+            raise RuntimeError(
+                "no portal; jupyterhub_config.py must call afportal.configure.configure"
+            )
         return cls._instance
 
     @property
@@ -183,7 +189,9 @@ class Portal:
         files: dict[str, str] = {}
         if self._condor_minter is not None:
             try:
-                files["condor/tokens.d/portal"] = await mint(self._condor_minter, person, lifetime_s) + "\n"
+                files["condor/tokens.d/portal"] = (
+                    await mint(self._condor_minter, person, lifetime_s) + "\n"
+                )
             except ServiceError as error:
                 log.warning("no HTCondor token for %s: %s", person, error)
         return files

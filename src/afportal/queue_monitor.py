@@ -143,7 +143,12 @@ class QueueMonitor:
         except (SchedulerError, TimeoutError) as error:
             message = str(error) or f"no answer within {self.timeout_s:g} s"
             if self.error is None:
-                log.warning("%s: %s; %d jobs keep their last known state", self.backend.name, message, len(followed))
+                log.warning(
+                    "%s: %s; %d jobs keep their last known state",
+                    self.backend.name,
+                    message,
+                    len(followed),
+                )
             self.error = message
             return
         except Exception:

@@ -65,7 +65,9 @@ class Reconciler:
                 if not at_once and key not in self._suspects:
                     suspects.add(key)
                     continue
-                log.warning("%s job %s of %s has no server; it is cancelled", name, job_id, status.server)
+                log.warning(
+                    "%s job %s of %s has no server; it is cancelled", name, job_id, status.server
+                )
                 try:
                     await backend.cancel(job_id, "no server of this hub belongs to it")
                     cancelled.append(key)

@@ -60,7 +60,7 @@ def read_secret(path: str | Path) -> bytes:
 
 def _signature(secret: bytes, method: str, path: str, stamp: str, nonce: str, body: bytes) -> str:
     digest = hashlib.sha256(body).hexdigest()
-    message = "\n".join((method, path, stamp, nonce, digest)).encode()
+    message = f"{method}\n{path}\n{stamp}\n{nonce}\n{digest}".encode()
     return hmac.new(secret, message, hashlib.sha256).hexdigest()
 
 
@@ -148,7 +148,9 @@ class _Handler(BaseHTTPRequestHandler):
                 raise Refused("the body must be a JSON object")
             status, answer = 200, dict(self.server.answer(Request(self.command, self.path, body)))
         except Refused as error:
-            log.warning("refused %s %s from %s: %s", self.command, self.path, self.client_address[0], error)
+            log.warning(
+                "refused %s %s from %s: %s", self.command, self.path, self.client_address[0], error
+            )
             status, answer = error.status, {"error": str(error)}
         except ValueError as error:
             status, answer = 400, {"error": f"not understood: {error}"}
@@ -162,7 +164,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(payload)
 
-    do_GET = do_POST = do_DELETE = _serve
+    do_GET = do_POST = do_DELETE = _serve  # noqa: N815 - http.server looks for these names
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as the base has it
         log.debug(format, *args)

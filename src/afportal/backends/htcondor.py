@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import classad2
 import htcondor2
@@ -53,13 +53,13 @@ def literal(text: str) -> str:
     """
     if re.search(r"[\x00-\x1f\x7f]", text):
         raise ValueError(f"control character in {text!r}")
-    return classad2.quote(text).replace("$", "$(DOLLAR)")
+    return str(classad2.quote(text)).replace("$", "$(DOLLAR)")
 
 
 def _sinful_host(address: str) -> str:
     """Return the IP address in a daemon's address, "<192.0.2.7:9618?…>" or "<[::1]:9618…>"."""
-    match = re.match(r"<\[?([0-9a-fA-F.:]+?)\]?:\d+", address)
-    return match.group(1) if match else ""
+    match = re.match(r"<(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):\d+", address)
+    return (match.group(1) or match.group(2)) if match else ""
 
 
 class HTCondorBackend:
@@ -77,7 +77,14 @@ class HTCondorBackend:
     name = "htcondor"
 
     def __init__(
-        self, *, schedd: str, collector: str, credd: str, token_directory: str | Path, cell: str, domain: str
+        self,
+        *,
+        schedd: str,
+        collector: str,
+        credd: str,
+        token_directory: str | Path,
+        cell: str,
+        domain: str,
     ) -> None:
         self._schedd_name = schedd
         self._collector = collector
@@ -96,13 +103,15 @@ class HTCondorBackend:
         self._located: classad2.ClassAd | None = None
 
     async def _ask(self, kind: str, call: Callable[[htcondor2.Schedd], T]) -> T:
-        """Run one call on the schedd in a thread; after a failure its address is looked up again."""
+        """Run one call on the schedd in a thread; after a failure it is looked up again."""
         QUERIES.labels(self.name, kind).inc()
 
         def run() -> T:
             located = self._located
             if located is None:
-                located = htcondor2.Collector(self._collector).locate(htcondor2.DaemonType.Schedd, self._schedd_name)
+                located = htcondor2.Collector(self._collector).locate(
+                    htcondor2.DaemonType.Schedd, self._schedd_name
+                )
                 self._located = located
             return call(htcondor2.Schedd(located))
 
@@ -121,7 +130,9 @@ class HTCondorBackend:
             "transfer_executable": "False",
             # "New" syntax of arguments and environment: each in single quotes, doubled inside.
             "My.Arguments": literal(" ".join(_quoted(argument) for argument in argv[1:])),
-            "My.Environment": literal(" ".join(f"{name}={_quoted(v)}" for name, v in sorted(request.environment.items()))),
+            "My.Environment": literal(
+                " ".join(f"{name}={_quoted(v)}" for name, v in sorted(request.environment.items()))
+            ),
             "My.Owner": literal(request.person),
             "My.Iwd": literal(request.home),
             "My.FileSystemDomain": literal(self._domain),
@@ -183,8 +194,10 @@ class HTCondorBackend:
         return await self._query("census", f"AfCell == {classad2.quote(self._cell)}")
 
     async def cancel(self, job_id: str, reason: str) -> None:
-        """Remove a job; its ad is gone some 30 ms later, its processes after the vacate time at most."""
-        await self._ask("cancel", lambda schedd: schedd.act(htcondor2.JobAction.Remove, [job_id], reason))
+        """Remove a job; its processes end after the vacate time at the latest."""
+        await self._ask(
+            "cancel", lambda schedd: schedd.act(htcondor2.JobAction.Remove, [job_id], reason)
+        )
 
     async def ending(self, job_id: str) -> str:
         """Read the history: exit code, signal, or who removed it and why."""
@@ -194,7 +207,15 @@ class HTCondorBackend:
             "ending",
             lambda schedd: schedd.history(
                 wanted,
-                ["ExitCode", "ExitBySignal", "ExitSignal", "RemoveReason", "JobStatus", "HoldReason", "LastHoldReason"],
+                [
+                    "ExitCode",
+                    "ExitBySignal",
+                    "ExitSignal",
+                    "RemoveReason",
+                    "JobStatus",
+                    "HoldReason",
+                    "LastHoldReason",
+                ],
                 match=1,
             ),
         )
@@ -204,7 +225,9 @@ class HTCondorBackend:
         """Return the address of the execution point's startd, from the job's ad."""
         cluster, _, proc = job_id.partition(".")
         wanted = f"ClusterId == {int(cluster)} && ProcId == {int(proc)}"
-        ads = await self._ask("address", lambda schedd: schedd.query(wanted, projection=["StartdIpAddr", "JobStatus"]))
+        ads = await self._ask(
+            "address", lambda schedd: schedd.query(wanted, projection=["StartdIpAddr", "JobStatus"])
+        )
         hosts = (_sinful_host(str(ad.get("StartdIpAddr", ""))) for ad in ads)
         return frozenset(host for host in hosts if host)
 

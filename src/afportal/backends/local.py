@@ -29,7 +29,9 @@ class LocalBackend:
         self._host = urlsplit(url).hostname or ""
         self._cell = cell
 
-    async def _call(self, kind: str, method: str, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def _call(
+        self, kind: str, method: str, path: str, body: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
         QUERIES.labels(self.name, kind).inc()
         try:
             return await self._client.call(method, path, body)
@@ -41,9 +43,13 @@ class LocalBackend:
     async def submit(self, request: JobRequest) -> str:
         """Start the session; the agent refuses who is not a person."""
         body = {
-            "person": request.person, "server": request.server, "cell": request.cell,
-            "argv": [*request.argv, "--code-from", "stdin"], "environment": dict(request.environment), "code": request.code,
-        }  # fmt: skip
+            "person": request.person,
+            "server": request.server,
+            "cell": request.cell,
+            "argv": [*request.argv, "--code-from", "stdin"],
+            "environment": dict(request.environment),
+            "code": request.code,
+        }
         return str((await self._call("submit", "POST", "/sessions", body))["id"])
 
     async def _list(self, kind: str) -> Mapping[str, Any]:
@@ -57,7 +63,12 @@ class LocalBackend:
         sessions = (await self._list(kind))["sessions"]
         return {
             job_id: JobStatus(
-                job_id, Standing.RUNNING, "running", server=s["server"], node=self._host, matched_s=s["started_s"]
+                job_id,
+                Standing.RUNNING,
+                "running",
+                server=s["server"],
+                node=self._host,
+                matched_s=s["started_s"],
             )
             for job_id, s in sessions.items()
             if s["cell"] == self._cell

@@ -24,14 +24,15 @@ from afportal.backends import JobRefused, JobRequest, JobStatus, SchedulerError,
 from afportal.phases import QUERIES
 from afportal.signed_client import ServiceError, SignedClient, mint
 
-_PENDING = {"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "REVOKED", "CONFIGURING"}
-_SUSPENDED = {"SUSPENDED", "STOPPED"}
-_ENDING = {"COMPLETING", "STAGE_OUT", "SIGNALING"}
-_RUNNING = {"RUNNING", "RESIZING", "POWER_UP_NODE", "RECONFIG_FAIL", "LAUNCH_FAILED", "UPDATE_DB"}
-_ENDED = {
-    "COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE",
-    "OUT_OF_MEMORY",
-}  # fmt: skip
+_REQUEUED = frozenset(["REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT"])
+_PENDING = frozenset(["PENDING", "REVOKED", "CONFIGURING"])
+_SUSPENDED = frozenset(["SUSPENDED", "STOPPED"])
+_ENDING = frozenset(["COMPLETING", "STAGE_OUT", "SIGNALING"])
+_RUNNING = frozenset(
+    ["RUNNING", "RESIZING", "POWER_UP_NODE", "RECONFIG_FAIL", "LAUNCH_FAILED", "UPDATE_DB"]
+)
+_STOPPED = frozenset(["COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "OUT_OF_MEMORY", "DEADLINE"])
+_LOST = frozenset(["NODE_FAIL", "PREEMPTED", "BOOT_FAIL"])
 # Waits that no time ends: an operator or the owner must act.
 _HELD_REASONS = {"JobHeldUser", "JobHeldAdmin"}
 _ENDED_ALREADY = {2017, 2021}  # invalid job id; already completing or completed
@@ -52,8 +53,8 @@ def standing_of(states: Collection[str]) -> Standing:
     found = set(states)
     for flags, standing in (
         (_ENDING, Standing.ENDING),
-        ({"REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT"}, Standing.PENDING),
-        (_ENDED, Standing.GONE),
+        (_REQUEUED, Standing.PENDING),
+        (_STOPPED | _LOST, Standing.GONE),
         (_SUSPENDED, Standing.SUSPENDED),
         (_PENDING, Standing.PENDING),
         (_RUNNING, Standing.RUNNING),
@@ -148,14 +149,23 @@ class SlurmBackend:
             raise SchedulerError(f"Slurm's minter: {error}") from error
 
     async def _call(
-        self, kind: str, method: str, path: str, body: Mapping[str, Any] | None = None, *, token: str = ""
+        self,
+        kind: str,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        token: str = "",
     ) -> dict[str, Any]:
         """Send one request; the answer's own errors stay in it, under "errors"."""
         QUERIES.labels(self.name, kind).inc()
         request = HTTPRequest(
             self._url + path.replace("VERSION", self._version),
             method=method,
-            headers={"X-SLURM-USER-TOKEN": token or await self._hub_token(), "Content-Type": "application/json"},
+            headers={
+                "X-SLURM-USER-TOKEN": token or await self._hub_token(),
+                "Content-Type": "application/json",
+            },
             body=json.dumps(body) if body is not None else None,
             allow_nonstandard_methods=True,
             connect_timeout=5,
@@ -182,7 +192,10 @@ class SlurmBackend:
         ]
 
     def _raise_if_away(self, answer: Mapping[str, Any]) -> None:
-        """Raise when the error is of the way to the controller, not of the request (2000 to 4999)."""
+        """Raise when an error is of the way to the controller, not of the request.
+
+        Slurm numbers what it says of requests 2000 to 4999.
+        """
         for number, text in self._errors(answer):
             if not 2000 <= number < 5000:
                 raise SchedulerError(f"slurmctld: {text} ({number})")
@@ -205,7 +218,10 @@ class SlurmBackend:
             "partition": request.partition or self._partition,
             "tasks": 1,
             "cpus_per_task": request.cores,
-            "memory_per_node": {"set": True, "number": request.memory_limit_mib or request.memory_mib},
+            "memory_per_node": {
+                "set": True,
+                "number": request.memory_limit_mib or request.memory_mib,
+            },
             "time_limit": {"set": True, "number": request.runtime_min},
             # A server that comes to life again has lost its kernels.
             "requeue": False,
@@ -244,7 +260,9 @@ class SlurmBackend:
         try:
             if nudge is not None:
                 await nudge
-            answer = await self._call("submit", "POST", "/slurm/VERSION/job/submit", body, token=token)
+            answer = await self._call(
+                "submit", "POST", "/slurm/VERSION/job/submit", body, token=token
+            )
         finally:
             if nudge is not None:
                 self._ending_nudge = asyncio.create_task(self._end_nudge(nudge))
@@ -277,7 +295,9 @@ class SlurmBackend:
 
     async def _states(self, kind: str) -> dict[str, tuple[str, ...]]:
         answer = await self._call(kind, "GET", "/slurm/VERSION/jobs/state")
-        return {str(job["job_id"]): tuple(job.get("state") or ()) for job in answer.get("jobs") or []}
+        return {
+            str(job["job_id"]): tuple(job.get("state") or ()) for job in answer.get("jobs") or []
+        }
 
     async def statuses(self, job_ids: Collection[str]) -> Mapping[str, JobStatus]:
         """Ask for all states at once, and for the details of what changed."""
@@ -288,17 +308,27 @@ class SlurmBackend:
             if job_id in states and standing_of(states[job_id]) is not Standing.GONE
         }
         self._details = {job_id: d for job_id, d in self._details.items() if job_id in job_ids}
-        found = await asyncio.gather(*(self._status(job_id, state) for job_id, state in living.items()))
+        found = await asyncio.gather(
+            *(self._status(job_id, state) for job_id, state in living.items())
+        )
         return {status.job_id: status for status in found}
 
     async def _status(self, job_id: str, states: tuple[str, ...]) -> JobStatus:
         known = self._details.get(job_id)
         now = time.monotonic()
         waits = standing_of(states) is Standing.PENDING
-        if known is not None and known[0] == states and not (waits and now - known[1] > REASON_FRESH_S):
+        if (
+            known is not None
+            and known[0] == states
+            and not (waits and now - known[1] > REASON_FRESH_S)
+        ):
             return known[2]
         job = await self._get(job_id)
-        status = self._status_of(job, states) if job else JobStatus(job_id, standing_of(states), ", ".join(states))
+        status = (
+            self._status_of(job, states)
+            if job
+            else JobStatus(job_id, standing_of(states), ", ".join(states))
+        )
         self._details[job_id] = (states, now, status)
         return status
 
@@ -326,10 +356,14 @@ class SlurmBackend:
         )
 
     async def census(self) -> Mapping[str, JobStatus]:
-        """List this cell's living jobs: by name in the accounting, then by the controller's word."""
-        query = f"job_name=af-{self._cell}&state=PENDING,RUNNING,SUSPENDED&skip_steps=true&disable_truncate_usage_time=true"
+        """List this cell's living jobs: by name in the accounting, then as the controller says."""
+        query = f"job_name=af-{self._cell}&state=PENDING,RUNNING,SUSPENDED&skip_steps=true"
         answer = await self._call("census", "GET", f"/slurmdb/VERSION/jobs/?{query}")
-        named = [str(job["job_id"]) for job in answer.get("jobs") or [] if job.get("name") == f"af-{self._cell}"]
+        named = [
+            str(job["job_id"])
+            for job in answer.get("jobs") or []
+            if job.get("name") == f"af-{self._cell}"
+        ]
         if not named:
             return {}
         states = await self._states("census")
@@ -341,7 +375,9 @@ class SlurmBackend:
 
     async def cancel(self, job_id: str, reason: str) -> None:
         """Cancel at once (KILL); the server has nothing to save that its autosave has not."""
-        answer = await self._call("cancel", "DELETE", f"/slurm/VERSION/job/{int(job_id)}?signal=SIGKILL")
+        answer = await self._call(
+            "cancel", "DELETE", f"/slurm/VERSION/job/{int(job_id)}?signal=SIGKILL"
+        )
         faults = [*self._errors(answer)]
         for item in answer.get("status") or []:
             error = item.get("error") or {}
@@ -370,7 +406,9 @@ class SlurmBackend:
         if known is not None and time.monotonic() - known[0] < 60:
             return known[1]
         answer = await self._call("address", "GET", f"/slurm/VERSION/node/{node}")
-        found = frozenset().union(*[await _resolve(str(n.get("address") or "")) for n in answer.get("nodes") or []])
+        found = frozenset().union(
+            *[await _resolve(str(n.get("address") or "")) for n in answer.get("nodes") or []]
+        )
         self._node_addresses[node] = (time.monotonic(), found)
         return found
 

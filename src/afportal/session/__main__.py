@@ -56,13 +56,17 @@ def read_code(source: str) -> str:
 def exchange(hub: str, code: str, started_s: float) -> dict[str, Any]:
     """Exchange the code for environment and secret files. Raises `SessionError`."""
     body = json.dumps({"code": code, "started_s": started_s}).encode()
+    if urlsplit(hub).scheme not in ("http", "https"):
+        raise SessionError(f"--hub {hub}: an http or https address is wanted")
     url = f"{hub}/af/exchange"
     deadline = time.monotonic() + EXCHANGE_TIMEOUT_S
     pause = threading.Event()
     while True:
-        request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})
+        request = urllib.request.Request(  # noqa: S310 - checked above
+            url, data=body, headers={"Content-Type": "application/json"}
+        )
         try:
-            with urllib.request.urlopen(request, timeout=20) as response:
+            with urllib.request.urlopen(request, timeout=20) as response:  # noqa: S310
                 answer: dict[str, Any] = json.load(response)
                 return answer
         except urllib.error.HTTPError as error:
@@ -71,14 +75,20 @@ def exchange(hub: str, code: str, started_s: float) -> dict[str, Any]:
                 raise SessionError(f"{url}: HTTP {error.code}: {detail}") from error
         except OSError as error:
             if time.monotonic() > deadline:
-                raise SessionError(f"{url}: no answer for {EXCHANGE_TIMEOUT_S:g} s: {error}") from error
+                raise SessionError(
+                    f"{url}: no answer for {EXCHANGE_TIMEOUT_S:g} s: {error}"
+                ) from error
         pause.wait(_PAUSE_S)  # the hub is away: nothing here can tell when it is back
 
 
 def secrets_folder() -> Path:
     """Make the job's private folder, where the scheduler clears away if it has such a place."""
     scratch = os.environ.get("_CONDOR_SCRATCH_DIR") or os.environ.get("TMPDIR")
-    folder = Path(tempfile.mkdtemp(prefix=".af-", dir=scratch if scratch and os.access(scratch, os.W_OK) else None))
+    folder = Path(
+        tempfile.mkdtemp(
+            prefix=".af-", dir=scratch if scratch and os.access(scratch, os.W_OK) else None
+        )
+    )
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
@@ -122,7 +132,11 @@ def open_log(server: str) -> None:
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "afportal"
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        log = os.open(state / f"server-{server or 'default'}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        log = os.open(
+            state / f"server-{server or 'default'}.log",
+            os.O_WRONLY | os.O_CREAT | os.O_TRUNC,
+            0o600,
+        )
     except OSError as error:
         print(f"afportal: no log in {state}: {error}", file=sys.stderr)
         return

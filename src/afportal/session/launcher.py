@@ -13,7 +13,15 @@ import importlib
 import sys
 
 # Optional checkers that jsonschema looks for with suppress(ImportError).
-_UNNEEDED = ("rfc3987_syntax", "isoduration", "webcolors", "uri_template", "fqdn", "rfc3987", "jsonpointer")
+_UNNEEDED = (
+    "rfc3987_syntax",
+    "isoduration",
+    "webcolors",
+    "uri_template",
+    "fqdn",
+    "rfc3987",
+    "jsonpointer",
+)
 _PRELOADED = ("jupyter_server.serverapp", "jupyterhub.singleuser.extension", "jupyterlab.labapp")
 
 

@@ -1,0 +1,64 @@
+"""Schedulers named by their fault, for tests of what the portal makes of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+
+from afportal.backends import JobRequest, JobStatus, SchedulerError, Standing
+
+
+class ScriptedScheduler:
+    """Answers what its test last said; counts what it was asked."""
+
+    name = "scripted"
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, JobStatus] = {}
+        self.cancelled: list[str] = []
+        self.asked = 0
+        self.away = False
+        self._more = asyncio.Event()
+
+    def put(self, job_id: str, standing: Standing, reason: str = "") -> None:
+        self.jobs[job_id] = JobStatus(job_id, standing, reason=reason, server="alice/")
+
+    def answer(self) -> dict[str, JobStatus]:
+        self.asked += 1
+        self._more.set()
+        if self.away:
+            raise SchedulerError("no answer")
+        return dict(self.jobs)
+
+    async def asked_times(self, times: int) -> None:
+        """Wait until the scheduler was asked so often."""
+        while self.asked < times:
+            self._more.clear()
+            await self._more.wait()
+
+    async def statuses(self, job_ids: Collection[str]) -> Mapping[str, JobStatus]:
+        return self.answer()
+
+    async def census(self) -> Mapping[str, JobStatus]:
+        return self.answer()
+
+    async def submit(self, request: JobRequest) -> str:
+        raise SchedulerError("not scripted")
+
+    async def cancel(self, job_id: str, reason: str) -> None:
+        if self.away:
+            raise SchedulerError("no answer")
+        self.cancelled.append(job_id)
+        self.jobs.pop(job_id, None)
+
+    async def ending(self, job_id: str) -> str:
+        return "exit code 3"
+
+    async def addresses(self, job_id: str) -> frozenset[str]:
+        return frozenset({"192.0.2.7"})
+
+    async def forget(self, request: JobRequest) -> None:
+        return None
+
+    async def close(self) -> None:
+        return None

@@ -1,0 +1,152 @@
+"""One bulk query for everybody, and 'gone' only by the scheduler's own word."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from afportal.backends import JobStatus, Standing
+from afportal.queue_monitor import QueueMonitor
+from tests.afportal.fakes import ScriptedScheduler
+
+LIMIT_S = 10
+
+
+def run(scenario: Callable[[ScriptedScheduler, QueueMonitor], Awaitable[None]]) -> None:
+    async def main() -> None:
+        scheduler = ScriptedScheduler()
+        monitor = QueueMonitor(scheduler, urgent_s=0.01, calm_s=0.05, timeout_s=1)
+        try:
+            async with asyncio.timeout(LIMIT_S):
+                await scenario(scheduler, monitor)
+        finally:
+            await monitor.close()
+
+    asyncio.run(main())
+
+
+def test_a_change_reaches_who_waits_for_it() -> None:
+    """Whoever waits for a job hears each change, with the scheduler's reason."""
+
+    async def scenario(scheduler: ScriptedScheduler, monitor: QueueMonitor) -> None:
+        scheduler.put("1", Standing.PENDING, "no machine")
+        monitor.follow("1")
+        first = await monitor.changed("1", None)
+        assert (first.standing, first.reason) == (Standing.PENDING, "no machine")
+        scheduler.put("1", Standing.HELD, "disk full")
+        second = await monitor.changed("1", first)
+        assert (second.standing, second.reason) == (Standing.HELD, "disk full")
+
+    run(scenario)
+
+
+def test_a_silent_scheduler_makes_nothing_gone() -> None:
+    """A query that fails leaves every job as it was last seen."""
+
+    async def scenario(scheduler: ScriptedScheduler, monitor: QueueMonitor) -> None:
+        scheduler.put("1", Standing.RUNNING)
+        monitor.follow("1")
+        running = await monitor.changed("1", None)
+        scheduler.away = True
+        asked = scheduler.asked
+        await scheduler.asked_times(asked + 3)
+        assert monitor.status("1") == running
+        assert monitor.error == "no answer"
+        scheduler.away = False
+        del scheduler.jobs["1"]
+        assert (await monitor.changed("1", running)).standing is Standing.GONE
+        assert monitor.error is None
+
+    run(scenario)
+
+
+def test_a_query_begun_before_a_job_says_nothing_about_it() -> None:
+    """A job that is followed while a query is under way is not taken for gone."""
+
+    async def scenario(scheduler: ScriptedScheduler, monitor: QueueMonitor) -> None:
+        release = asyncio.Event()
+        plain = scheduler.statuses
+
+        async def slow(_: object) -> dict[str, JobStatus]:
+            before = scheduler.answer()
+            await release.wait()
+            return before
+
+        scheduler.statuses = slow  # type: ignore[assignment, method-assign]
+        scheduler.put("1", Standing.RUNNING)
+        monitor.follow("1")
+        await scheduler.asked_times(1)
+        scheduler.put("2", Standing.PENDING)
+        monitor.follow("2")
+        scheduler.statuses = plain  # type: ignore[method-assign]
+        release.set()
+        assert (await monitor.changed("2", None)).standing is Standing.PENDING
+
+    run(scenario)
+
+
+def test_twenty_idle_servers_cost_as_many_queries_as_one() -> None:
+    """The number of queries follows the clock, not the number of servers."""
+
+    async def count(servers: int) -> int:
+        scheduler = ScriptedScheduler()
+        monitor = QueueMonitor(scheduler, urgent_s=0.01, calm_s=60, timeout_s=1)
+        for number in range(servers):
+            scheduler.put(str(number), Standing.RUNNING)
+            monitor.follow(str(number))
+        await monitor.changed(str(servers - 1), None)
+        await monitor.close()
+        return scheduler.asked
+
+    async def main() -> None:
+        async with asyncio.timeout(LIMIT_S):
+            assert await count(20) == await count(1)
+
+    asyncio.run(main())
+
+
+def test_nothing_is_known_of_a_scheduler_that_never_answered() -> None:
+    """After a start, a scheduler that is away gives None, not 'gone'."""
+
+    async def scenario(scheduler: ScriptedScheduler, monitor: QueueMonitor) -> None:
+        scheduler.away = True
+        assert await monitor.asked("1", timeout_s=0.05) is None
+
+    run(scenario)
+
+
+def test_unfollowing_ends_the_wait() -> None:
+    """Who waits for a job that nobody follows any more is told so."""
+
+    async def scenario(scheduler: ScriptedScheduler, monitor: QueueMonitor) -> None:
+        scheduler.put("1", Standing.RUNNING)
+        monitor.follow("1")
+        running = await monitor.changed("1", None)
+        waiting = asyncio.create_task(monitor.changed("1", running))
+        await asyncio.sleep(0)
+        monitor.unfollow("1")
+        assert (await waiting).standing is Standing.GONE
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("urgent", [True, False])
+def test_urgent_is_over_when_nobody_waits(urgent: bool) -> None:
+    """The fast rhythm lasts exactly as long as somebody waits."""
+
+    async def scenario(scheduler: ScriptedScheduler, monitor: QueueMonitor) -> None:
+        monitor.calm_s = 60
+        scheduler.put("1", Standing.RUNNING)
+        monitor.follow("1")
+        await monitor.changed("1", None)
+        before = scheduler.asked
+        if urgent:
+            with monitor.urgent():
+                await scheduler.asked_times(before + 5)
+        else:
+            await asyncio.sleep(0.1)
+            assert scheduler.asked == before
+
+    run(scenario)
