@@ -240,7 +240,7 @@ class PortalSpawner(BatchSpawnerBase, Spawner):
         except JobRefused as error:
             raise self._failure("refused", str(error)) from error
         except SchedulerError as error:
-            raise self._failure("scheduler", str(error)) from error
+            raise self._failure("scheduler", str(error), 503) from error
         self._commit_state()
         self._submitted.set()
         self.story.reach("submitted")
@@ -282,10 +282,10 @@ class PortalSpawner(BatchSpawnerBase, Spawner):
             gpus=grant.gpus,
         )
 
-    def _failure(self, cause: str, message: str) -> SpawnException:
+    def _failure(self, cause: str, message: str, status: int = 400) -> SpawnException:
         self.story.reason = message
         SPAWNS_FAILED.labels(self.backend_name, cause).inc()
-        return SpawnException(message, reason=cause)
+        return SpawnException(message, reason=cause, status_code=status)
 
     async def _await_arrival(self, arrival: asyncio.Future[str]) -> str:
         """Return the server's URL at its hello, or raise what the queue says instead."""

@@ -103,23 +103,33 @@ class HTCondorBackend:
         self._located: classad2.ClassAd | None = None
 
     async def _ask(self, kind: str, call: Callable[[htcondor2.Schedd], T]) -> T:
-        """Run one call on the schedd in a thread; after a failure it is looked up again."""
+        """Run one call on the schedd in a thread.
+
+        An access point that was made anew has another address: one that cannot be reached
+        at the address known so far is looked up once more.
+        """
         QUERIES.labels(self.name, kind).inc()
 
         def run() -> T:
-            located = self._located
-            if located is None:
-                located = htcondor2.Collector(self._collector).locate(
-                    htcondor2.DaemonType.Schedd, self._schedd_name
-                )
-                self._located = located
-            return call(htcondor2.Schedd(located))
+            known = self._located
+            if known is not None:
+                try:
+                    return call(htcondor2.Schedd(known))
+                except htcondor2.HTCondorException as error:
+                    if "connect" not in str(error):
+                        raise
+            collector = htcondor2.Collector(self._collector)
+            found = collector.locate(htcondor2.DaemonType.Schedd, self._schedd_name)
+            answer = call(htcondor2.Schedd(found))
+            self._located = found
+            return answer
 
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, run)
         except (htcondor2.HTCondorException, RuntimeError) as error:
             self._located = None
-            raise SchedulerError(f"access point {self._schedd_name}: {error}") from error
+            words = " ".join(str(error).split())
+            raise SchedulerError(f"access point {self._schedd_name}: {words}") from error
 
     def _description(self, request: JobRequest, handle: str) -> dict[str, str]:
         """Return the submit description; what a person chose stands in it as literals only."""

@@ -1,0 +1,167 @@
+"""Commands that judge: smoke and the benchmarks."""
+
+import contextlib
+import datetime
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from testbed.cli.output import Json, Project, answer, figures_table
+from testbed.progress import say
+
+if TYPE_CHECKING:
+    from testbed.bed import Bed
+    from testbed.site import Site
+    from testbed.smoke import Verdict
+
+SiteFile = Annotated[
+    Path | None,
+    typer.Option("--site", help="Site file of what is judged (default: this testbed's own)."),
+]
+Backends = Annotated[
+    list[str] | None,
+    typer.Option("--backend", help="Only this backend; may be given again (default: all)."),
+]
+Timeout = Annotated[
+    float, typer.Option("--timeout", min=1, help="Longest wait for each step, in seconds.")
+]
+
+
+def smoke(
+    site_file: SiteFile = None,
+    backend: Backends = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Spawns on each backend.")] = 10,
+    timeout: Timeout = 120,
+    project: Project = None,
+    as_json: Json = False,
+) -> None:
+    """The proof: log in, spawn on each backend, run the notebooks, show the latencies."""
+    from testbed import smoke as prover
+    from testbed.bed import Bed
+
+    bed = Bed.open(project)
+    site, _, judged_bed = _judged(bed, site_file)
+    folder = bed.report_dir
+    with _evidence(judged_bed, folder):
+        verdict = prover.run(
+            site,
+            environ=bed.settings.environ,
+            folder=folder,
+            notebooks_folder=bed.settings.home / "scenarios" / "notebooks",
+            bed=judged_bed,
+            backends=backend or (),
+            rounds=rounds,
+            timeout_s=timeout,
+        )
+    _end(verdict, folder, as_json)
+
+
+def spawn(
+    site_file: SiteFile = None,
+    backend: Backends = None,
+    users: Annotated[int, typer.Option(min=1, help="How many people at once.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="Spawns a person and backend.")] = 10,
+    timeout: Timeout = 120,
+    out: Annotated[
+        Path | None, typer.Option(help="Where the results go (default: reports/<run>).")
+    ] = None,
+    project: Project = None,
+    as_json: Json = False,
+) -> None:
+    """How long spawns take under load, every phase of them."""
+    from testbed import bench_spawn
+    from testbed.bed import Bed
+
+    bed = Bed.open(project)
+    site, file, judged_bed = _judged(bed, site_file)
+    folder = out or bed.report_dir
+    with _evidence(judged_bed, folder):
+        verdict = bench_spawn.run(
+            site,
+            file,
+            environ=bed.settings.environ,
+            folder=folder,
+            loadtests_folder=bed.settings.home / "loadtests",
+            backends=backend or list(site.backends),
+            users=users,
+            rounds=rounds,
+            timeout_s=timeout,
+            bed=judged_bed,
+            say=say,
+        )
+    _end(verdict, folder, as_json)
+
+
+def boot(
+    queries: Annotated[
+        bool,
+        typer.Option(
+            "--queries/--no-queries", help="Count scheduler queries with idle servers (3 min)."
+        ),
+    ] = True,
+    backend: Annotated[str, typer.Option(help="Whose queries are counted.")] = "htcondor",
+    out: Annotated[
+        Path | None, typer.Option(help="Where boot.json goes (default: reports/<run>).")
+    ] = None,
+    project: Project = None,
+    as_json: Json = False,
+) -> None:
+    """How long a boot takes, a second one, a reload, and what an idle testbed costs.
+
+    Measured on a testbed of its own beside yours, with fresh volumes.
+    """
+    from testbed import bench_boot
+    from testbed.bed import Bed
+
+    bed = Bed.open(project)
+    figures = bench_boot.run(bed, say=say, queries=queries, backend=backend)
+    folder = out or bed.report_dir
+    folder.mkdir(parents=True, exist_ok=True)
+    when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    (folder / "boot.json").write_text(json.dumps({"when": when, "figures": figures}, indent=1))
+    if not as_json:
+        figures_table(figures)
+    answer(as_json, figures=figures, folder=str(folder))
+
+
+def _judged(bed: "Bed", site_file: Path | None) -> "tuple[Site, Path, Bed | None]":
+    """The site to judge and its file; with the testbed only where it is the testbed's own."""
+    from testbed.site import load_site
+
+    own = bed.settings.site_file
+    file = site_file or own
+    site = load_site(file)
+    return site, file, bed if file.resolve() == own.resolve() else None
+
+
+@contextlib.contextmanager
+def _evidence(bed: "Bed | None", folder: Path) -> Iterator[None]:
+    """Keep the services' logs and the queues' state, however the judgement ends."""
+    from testbed import evidence
+
+    try:
+        yield
+    finally:
+        if bed is not None:
+            evidence.collect(bed, folder)
+
+
+def _end(verdict: "Verdict", folder: Path, as_json: bool) -> None:
+    """Show a verdict and end with its exit code."""
+    from rich.console import Console
+
+    from testbed.smoke import show
+
+    if not as_json:
+        show(verdict, Console(width=160))
+        print(f"report: {folder}")
+    answer(
+        as_json,
+        ok=verdict.ok,
+        figures=verdict.figures,
+        failures=verdict.failures,
+        folder=str(folder),
+    )

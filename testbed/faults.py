@@ -1,0 +1,74 @@
+"""Things that go wrong on purpose, and heal when their block ends."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from testbed import health
+from testbed.bed import Bed, require_index
+from testbed.errors import TestbedError, UsageError
+
+Fault = Callable[..., contextlib.AbstractContextManager[None]]
+
+
+@contextlib.contextmanager
+def stop(bed: Bed, service: str, *, index: int | None = None) -> Iterator[None]:
+    """The service ends as it would for maintenance (SIGTERM); started again on exit."""
+    with _healing(bed, service, index, "stop", "start"):
+        yield
+
+
+@contextlib.contextmanager
+def kill(bed: Bed, service: str, *, index: int | None = None) -> Iterator[None]:
+    """The service dies at once (SIGKILL); started again on exit."""
+    with _healing(bed, service, index, "kill", "start"):
+        yield
+
+
+@contextlib.contextmanager
+def pause(bed: Bed, service: str, *, index: int | None = None) -> Iterator[None]:
+    """The service stands still with its connections open (freezer); goes on on exit."""
+    with _healing(bed, service, index, "pause", "unpause"):
+        yield
+
+
+FAULTS: dict[str, Fault] = {"kill": kill, "pause": pause, "stop": stop}
+
+
+def named(name: str) -> Fault:
+    """The fault of that name.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if name not in FAULTS:
+        raise UsageError(f"no fault named {name}", cure="one of " + ", ".join(sorted(FAULTS)))
+    return FAULTS[name]
+
+
+@contextlib.contextmanager
+def _healing(bed: Bed, service: str, index: int | None, harm: str, heal: str) -> Iterator[None]:
+    """Harm a service's containers, or the one numbered `index`, and make it well again.
+
+    Raises:
+        TestbedError: The service was not well before, or is not again within two minutes.
+    """
+    before = bed.health(service)
+    if not before.ok and before.state not in health.UNPROVEN:
+        raise TestbedError(
+            f"{service} is {before.state}, so a fault would prove nothing", cure=bed.command("up")
+        )
+    bed.wait_healthy(service)
+    containers = bed.containers(service)
+    require_index(index, len(containers), service)
+    chosen = containers if index is None else [containers[index - 1]]
+    try:
+        for container in chosen:
+            getattr(container, harm)()
+        yield
+    finally:
+        for container in chosen:
+            container.reload()
+            if heal == "unpause" and container.status != "paused":
+                continue
+            getattr(container, heal)()
+        bed.wait_healthy(service)

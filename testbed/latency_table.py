@@ -1,0 +1,52 @@
+"""The spawn-latency table: when each phase was reached, counted from the click."""
+
+from collections.abc import Iterable, Sequence
+
+from rich.table import Table
+
+from testbed.results import SpawnRecord, quantile
+
+_COLUMNS = (
+    "accepted", "submitted", "matched", "executing", "hello", "http", "routed", "ready",
+    "kernel_idle", "first_cell",
+)  # fmt: skip
+
+
+def table(records: Sequence[SpawnRecord], backends: Iterable[str]) -> Table:
+    """A row a backend and statistic; seconds since the click on the judge's clock.
+
+    Phases that the hub stamps are shown by its stamps where it sent them, since a person
+    learns of a phase a little later than it happened.
+    """
+    shown = Table(title="Spawn latency, seconds since the click", title_justify="left")
+    shown.add_column("backend")
+    shown.add_column("")
+    shown.add_column("n", justify="right")
+    for phase in _COLUMNS:
+        shown.add_column(phase.replace("_", " "), justify="right")
+    for backend in backends:
+        ready = [r for r in records if r.backend == backend and r.outcome == "ready"]
+        failed = sum(r.backend == backend and r.outcome != "ready" for r in records)
+        count = f"{len(ready)}" + (f" ({failed} failed)" if failed else "")
+        for name, q in (("p50", 0.5), ("p95", 0.95), ("max", 1.0)):
+            shown.add_row(
+                backend if q == 0.5 else "",
+                name,
+                count if q == 0.5 else "",
+                *(_cell(ready, phase, q) for phase in _COLUMNS),
+                end_section=q == 1.0,
+            )
+    return shown
+
+
+def _cell(records: Iterable[SpawnRecord], phase: str, q: float) -> str:
+    spans = [span for record in records if (span := _since_click(record, phase)) is not None]
+    value = quantile(spans, q)
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _since_click(record: SpawnRecord, phase: str) -> float | None:
+    stamps = {**record.own_unix_s, **record.hub_unix_s}
+    if phase not in stamps or "click" not in stamps:
+        return None
+    return stamps[phase] - stamps["click"]

@@ -1,0 +1,29 @@
+"""Waits on the facility under judgement: what does not come true in time fails the scenario."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from testbed.errors import ScenarioFailed, TestbedError
+from testbed.waiting import wait_until
+
+T = TypeVar("T")
+
+
+def expect_within(
+    timeout_s: float,
+    check: Callable[[], T | None],
+    *,
+    what: str,
+    poll_s: float = 0.25,
+    hint: str = "",
+    retry_on: tuple[type[Exception], ...] = (),
+) -> T:
+    """Call `check` until it returns something true, and return that; see `wait_until`.
+
+    Raises:
+        ScenarioFailed: `timeout_s` went by: the promise named by `what` was not kept.
+    """
+    try:
+        return wait_until(check, timeout_s, what=what, poll_s=poll_s, hint=hint, retry_on=retry_on)
+    except TestbedError as error:
+        raise ScenarioFailed(error.what, seen=error.seen, cure=error.cure) from error

@@ -1,0 +1,83 @@
+"""How many scheduler queries idle servers cost: with many as with one, if the hub asks in bulk."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from testbed.errors import ScenarioFailed
+from testbed.hub_client import HubClient
+from testbed.hub_metrics import QUERIES, HubMetrics
+from testbed.logins import Logins
+from testbed.site import Site
+
+
+def idle_queries_ratio(
+    site: Site,
+    logins: Logins,
+    *,
+    backend: str,
+    many: int = 20,
+    window_s: float = 60.0,
+    say: Callable[[str], None] = lambda _line: None,
+) -> dict[str, float]:
+    """Measure the hub's scheduler queries with one idle server and then with `many`.
+
+    Args:
+        site: With that many people to spawn for, and an observer.
+        backend: Whose queries are counted.
+        window_s: How long each count takes.
+        say: Gets a line of progress now and then.
+
+    Returns:
+        `idle_queries_20_vs_1_ratio` (named by `many`) and both counts a minute.
+
+    Raises:
+        ScenarioFailed: The hub does not export its count, or a spawn failed.
+    """
+    people = [person.name for person in site.people("student", "person")][:many]
+    if len(people) < many:
+        raise ScenarioFailed(f"{many} people are needed", seen=f"{site.name} has {len(people)}")
+    options = {"backend": backend, **site.backend(backend).options}
+    clients = [logins.client(name) for name in people]
+    observer = logins.observer()
+    HubMetrics.read(observer).require(QUERIES)
+    started: list[HubClient] = []
+    try:
+        say("one idle server")
+        _spawn_all(clients[:1], options, started)
+        one = _count(observer, backend, window_s)
+        say(f"{many} idle servers")
+        _spawn_all(clients[1:], options, started)
+        all_of_them = _count(observer, backend, window_s)
+    finally:
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            list(pool.map(lambda client: client.stop(timeout_s=120), started))
+    return {
+        f"idle_queries_{many}_vs_1_ratio": round(all_of_them / one, 3) if one else float(many),
+        "idle_queries_1_per_min": round(one, 2),
+        f"idle_queries_{many}_per_min": round(all_of_them, 2),
+    }
+
+
+def _spawn_all(
+    clients: Sequence[HubClient], options: dict[str, str | int], started: list[HubClient]
+) -> None:
+    def spawn(client: HubClient) -> None:
+        started.append(client)
+        client.spawn(options, timeout_s=300)
+
+    # A few at a time: the load of starting is not what is measured.
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        list(pool.map(spawn, clients))
+
+
+def _count(observer: HubClient, backend: str, window_s: float) -> float:
+    """Queries a minute over the window, once the spawn's own quicker asking has passed."""
+    pause = threading.Event()
+    pause.wait(5.0)
+    before, begin = HubMetrics.read(observer), time.monotonic()
+    pause.wait(window_s)
+    after, end = HubMetrics.read(observer), time.monotonic()
+    asked = after.total(QUERIES, scheduler=backend) - before.total(QUERIES, scheduler=backend)
+    return asked * 60 / (end - begin)
