@@ -35,7 +35,9 @@ _STOPPED = frozenset(["COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "OUT_OF_MEM
 _LOST = frozenset(["NODE_FAIL", "PREEMPTED", "BOOT_FAIL"])
 # Waits that no time ends: an operator or the owner must act.
 _HELD_REASONS = {"JobHeldUser", "JobHeldAdmin"}
-_ENDED_ALREADY = {2017, 2021}  # invalid job id; already completing or completed
+_UNKNOWN_JOB = 2017
+_ENDED_ALREADY = {_UNKNOWN_JOB, 2021}  # 2021: already completing or completed
+_TOKEN_REFUSED = 1007
 
 CODE_VARIABLE = "AF_CODE"
 SUBMIT_TOKEN_S = 60
@@ -129,6 +131,7 @@ class SlurmBackend:
         self._token_until_s = 0.0
         self._minting = asyncio.Lock()
         self._details: dict[str, tuple[tuple[str, ...], float, JobStatus]] = {}
+        self._ours: dict[str, bool] = {}
         self._node_addresses: dict[str, tuple[float, frozenset[str]]] = {}
 
     # Talking to slurmrestd
@@ -178,7 +181,9 @@ class SlurmBackend:
             answer: dict[str, Any] = json.loads(response.body)
         except (OSError, HTTPClientError, ValueError) as error:
             raise SchedulerError(f"slurmrestd {self._url}{path}: {error}") from error
-        if response.code == 401:
+        if response.code == 401 or any(
+            number == _TOKEN_REFUSED for number, _ in self._errors(answer)
+        ):
             self._token_until_s = 0.0
             raise SchedulerError(f"slurmrestd {self._url}: the token was refused")
         self._raise_if_away(answer)
@@ -356,28 +361,29 @@ class SlurmBackend:
         )
 
     async def census(self) -> Mapping[str, JobStatus]:
-        """List this cell's living jobs: by name in the accounting, then as the controller says."""
-        query = f"job_name=af-{self._cell}&state=PENDING,RUNNING,SUSPENDED&skip_steps=true"
-        answer = await self._call("census", "GET", f"/slurmdb/VERSION/jobs/?{query}")
-        named = [
-            str(job["job_id"])
-            for job in answer.get("jobs") or []
-            if job.get("name") == f"af-{self._cell}"
-        ]
-        if not named:
-            return {}
+        """List this cell's living jobs.
+
+        The list of states names no owner; each job is asked for once, and remembered as
+        ours or not.
+        """
         states = await self._states("census")
+        living = {i: s for i, s in states.items() if standing_of(s) is not Standing.GONE}
+        self._ours = {i: ours for i, ours in self._ours.items() if i in living}
+        unknown = [job_id for job_id in living if job_id not in self._ours]
+        for job_id, job in zip(unknown, await self._get_all(unknown), strict=True):
+            self._ours[job_id] = (job or {}).get("name") == f"af-{self._cell}"
         return {
-            job_id: JobStatus(job_id, standing_of(states[job_id]), ", ".join(states[job_id]))
-            for job_id in named
-            if job_id in states and standing_of(states[job_id]) is not Standing.GONE
+            job_id: JobStatus(job_id, standing_of(state), ", ".join(state))
+            for job_id, state in living.items()
+            if self._ours[job_id]
         }
 
+    async def _get_all(self, job_ids: Collection[str]) -> list[Mapping[str, Any] | None]:
+        return list(await asyncio.gather(*(self._get(job_id) for job_id in job_ids)))
+
     async def cancel(self, job_id: str, reason: str) -> None:
-        """Cancel at once (KILL); the server has nothing to save that its autosave has not."""
-        answer = await self._call(
-            "cancel", "DELETE", f"/slurm/VERSION/job/{int(job_id)}?signal=SIGKILL"
-        )
+        """Cancel: TERM, then KILL after the cluster's KillWait."""
+        answer = await self._call("cancel", "DELETE", f"/slurm/VERSION/job/{int(job_id)}")
         faults = [*self._errors(answer)]
         for item in answer.get("status") or []:
             error = item.get("error") or {}

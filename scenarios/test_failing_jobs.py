@@ -1,0 +1,168 @@
+"""What goes wrong with a job reaches the person, at once and in the scheduler's words."""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from testbed import faults
+from testbed.bed import Bed
+from testbed.errors import ScenarioFailed
+from testbed.hub_client import HubClient, HubUnreachable, Progress, Spawn, SpawnFailed
+from testbed.kernels import KernelDied
+from testbed.logins import Logins
+from testbed.orphans import Job
+from testbed.promises import expect_within
+from testbed.sessions import Session
+from testbed.site import Site
+
+pytestmark = pytest.mark.needs("faults")
+
+# 'At once' on a busy machine: a few rounds of the hub's queue monitor.
+AT_ONCE_S = 15.0
+
+
+def remove(bed: Bed, job: Job) -> None:
+    """Remove a job as its scheduler's administrator would."""
+    if job.backend == "htcondor":
+        done = bed.exec(
+            "condor-ap-hub", ["condor_rm", "-reason", "cleared by the operator", job.job_id]
+        )
+    else:
+        done = bed.exec("slurmctld", ["scancel", job.job_id])
+    assert done.ok, done.stderr
+
+
+def until_waiting(
+    client: HubClient, asked: Spawn, jobs_behind: Callable[..., list[Job]]
+) -> tuple[Job, Iterator[Progress]]:
+    """Follow a spawn until its job is in the queue; returns the job and the rest of the stream."""
+    events = client.follow(asked, timeout_s=120)
+    for event in events:
+        if event.phase == "submitted":
+            break
+    (job,) = expect_within(10, lambda: jobs_behind(client), what="the job is in the queue")
+    return job, events
+
+
+@pytest.fixture
+def newcomer(site: Site, logins: Logins, stopped_after: Callable[..., HubClient]) -> HubClient:
+    """Somebody without a claim on any machine, whose job has to be matched."""
+    return stopped_after(logins.client(site.people("person")[4].name))
+
+
+@pytest.mark.needs("htcondor")
+def test_held_job_fails_the_spawn(
+    bed: Bed,
+    site: Site,
+    newcomer: HubClient,
+    jobs_behind: Callable[..., list[Job]],
+    expect_no_job: Callable[..., None],
+) -> None:
+    """A held HTCondor job fails the spawn at once with its hold reason, and is removed."""
+    reason = "the quota of this home is exceeded"
+    # Without a negotiator the job stays in the queue until it is held.
+    with faults.pause(bed, "condor-cm"):
+        asked = Spawn(
+            newcomer.user, "", {"backend": "htcondor", **site.backend("htcondor").options}
+        )
+        job, events = until_waiting(newcomer, asked, jobs_behind)
+        held = bed.exec("condor-ap-hub", ["condor_hold", "-reason", reason, job.job_id])
+        assert held.ok, held.stderr
+        begin = time.monotonic()
+        with pytest.raises(SpawnFailed) as failure:
+            for _ in events:
+                pass
+        assert time.monotonic() - begin < AT_ONCE_S
+    assert reason in failure.value.reason
+    assert reason in newcomer.spawn_account()["reason"]
+    expect_no_job(newcomer)
+
+
+def test_job_removed_while_it_waits(
+    bed: Bed,
+    site: Site,
+    newcomer: HubClient,
+    batch_backend: str,
+    jobs_behind: Callable[..., list[Job]],
+) -> None:
+    """A job removed before its server said hello fails the spawn at once, and says so."""
+    standstill = {"htcondor": "condor-cm", "slurm": "slurm-node"}[batch_backend]
+    with faults.pause(bed, standstill):
+        asked = Spawn(
+            newcomer.user, "", {"backend": batch_backend, **site.backend(batch_backend).options}
+        )
+        job, events = until_waiting(newcomer, asked, jobs_behind)
+        remove(bed, job)
+        begin = time.monotonic()
+        with pytest.raises(SpawnFailed) as failure:
+            for _ in events:
+                pass
+        assert time.monotonic() - begin < AT_ONCE_S
+    assert re.search(r"removed|cancel", failure.value.reason, re.IGNORECASE), failure.value.reason
+
+
+def test_job_removed_behind_the_hubs_back(bed: Bed, running: Session) -> None:
+    """When an operator removes a running server's job the hub notices, and knows why."""
+    remove(bed, running.job)
+    expect_within(
+        60,
+        lambda: "" not in running.client.servers(),
+        what="the hub has noticed that the job is gone",
+    )
+    reason = running.client.spawn_account()["reason"]
+    assert re.search(r"removed|cancel", reason, re.IGNORECASE), reason
+
+
+@pytest.mark.needs("slurm")
+@pytest.mark.parametrize("way", ["cancel", "stop"])
+def test_full_partition_shows_why_and_can_be_left(
+    alice: HubClient,
+    full_partition: str,
+    stopped_after: Callable[..., HubClient],
+    expect_no_job: Callable[..., None],
+    way: str,
+) -> None:
+    """While a partition is full the progress gives Slurm's reason, and the wait can be ended."""
+    stopped_after(alice)
+    asked = Spawn(
+        alice.user, "", {"backend": "slurm", "partition": full_partition, "runtime_min": 8}
+    )
+    told = []
+    for event in alice.follow(asked, timeout_s=60):
+        told.append(event.message)
+        if re.search(r"resources|priority|MaxCpuPerNode|QOSMax", event.message, re.IGNORECASE):
+            break
+    else:
+        pytest.fail(f"the spawn went through a full partition: {told}")
+    begin = time.monotonic()
+    if way == "cancel":
+        answer = alice.request("DELETE", f"/hub/api/af/spawns/{alice.user}")
+        assert answer.status_code == 204
+    else:
+        alice.stop()
+    expect_within(
+        AT_ONCE_S, lambda: "" not in alice.servers(), what="the waiting server is given up"
+    )
+    assert time.monotonic() - begin < AT_ONCE_S
+    expect_no_job(alice)
+
+
+@pytest.mark.needs("htcondor", "slurm")
+def test_memory_hog_is_ended_and_told(bed: Bed, running: Session) -> None:
+    """A cell that eats more memory than was granted ends, and the hub has the reason."""
+    # In pieces that are really touched, well beyond any class's limit.
+    eat = "hog = [bytearray(b'x') * 2**26 for _ in range(160)]"
+    with pytest.raises((KernelDied, HubUnreachable, ScenarioFailed)) as end:
+        running.kernel.run(eat, timeout_s=120)
+    assert "did not end" not in str(end.value)
+    expect_within(
+        60,
+        lambda: "" not in running.client.servers(),
+        what="the hub has noticed that the job was ended",
+    )
+    reason = running.client.spawn_account()["reason"]
+    assert re.search(r"memory", reason, re.IGNORECASE), reason
+    # Nobody else's server suffers: a new one starts.
+    assert bed.health("hub").ok

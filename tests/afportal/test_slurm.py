@@ -1,0 +1,142 @@
+"""What slurmrestd answered for real, read into states, reasons and ends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from afportal.backends import JobRequest, SchedulerError, Standing
+from afportal.backends.slurm import SlurmBackend, ending_of, standing_of
+from afportal.signed_client import SignedClient
+
+DATA = Path(__file__).parents[1] / "data" / "slurm"
+
+
+def captured(name: str) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads((DATA / f"{name}.json").read_text())
+    return answer
+
+
+def job(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = captured(name)["jobs"][0]
+    return found
+
+
+@pytest.fixture
+def backend() -> SlurmBackend:
+    return SlurmBackend(
+        url="http://127.0.0.1:1",
+        version="v0.0.42",
+        minter=SignedClient("http://127.0.0.1:1", b"x" * 32),
+        identity="hub",
+        partition="interactive",
+        nudge="",
+        cell="hub",
+    )
+
+
+REQUEST = JobRequest(
+    person="alice",
+    home="/home/alice",
+    server="alice/",
+    cell="hub",
+    code="c" * 43,
+    argv=("/opt/envs/notebook/bin/python", "-I", "-m", "afportal.session", "--hub", "http://h"),
+    cores=2,
+    memory_mib=1536,
+    memory_limit_mib=4608,
+    runtime_min=60,
+    gpus="k40:1",
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "standing"),
+    [
+        ("job-running", Standing.RUNNING),
+        ("job-pending-none", Standing.PENDING),
+        ("job-pending-resources", Standing.PENDING),
+        ("job-pending-held", Standing.HELD),
+        ("job-pending-qos-gpu", Standing.PENDING),
+    ],
+)
+def test_a_living_job_is_read(name: str, standing: Standing) -> None:
+    """Pending, held and running jobs are told apart as slurmctld shows them."""
+    assert SlurmBackend._status_of(job(name)).standing is standing
+
+
+def test_a_waiting_job_says_why() -> None:
+    """The scheduler's own reason reaches the person."""
+    assert SlurmBackend._status_of(job("job-pending-resources")).reason == "Resources"
+    assert SlurmBackend._status_of(job("job-pending-qos-gpu")).reason == "QOSMaxGRESPerUser"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("job-completed", "COMPLETED"),
+        ("job-failed", "exit code 3"),
+        ("job-failed-signal", "signal"),
+        ("job-out-of-memory", "OUT_OF_MEMORY"),
+        ("job-timeout", "TIMEOUT"),
+        ("job-cancelled", "CANCELLED"),
+        ("job-node-fail", "NODE_FAIL"),
+        ("slurmdb-job-completed", "COMPLETED"),
+    ],
+)
+def test_an_end_is_told_in_words(name: str, words: str) -> None:
+    """Every kind of end, of slurmctld or of the accounting, reads as what it was."""
+    ended = job(name)
+    assert words in ending_of(ended)
+    if "job_state" in ended:
+        assert standing_of(ended["job_state"]) in (Standing.GONE, Standing.ENDING)
+
+
+@pytest.mark.parametrize(
+    ("states", "standing"),
+    [
+        (["RUNNING"], Standing.RUNNING),
+        (["CANCELLED", "COMPLETING"], Standing.ENDING),
+        (["COMPLETED", "STAGE_OUT"], Standing.ENDING),
+        (["PENDING", "REQUEUED"], Standing.PENDING),
+        (["NODE_FAIL", "REQUEUED"], Standing.PENDING),
+        (["SUSPENDED"], Standing.SUSPENDED),
+        (["RUNNING", "RESIZING"], Standing.RUNNING),
+        (["RUNNING", "CONFIGURING"], Standing.PENDING),
+        (["OUT_OF_MEMORY"], Standing.GONE),
+        (["A_STATE_OF_TOMORROW"], Standing.PENDING),
+    ],
+)
+def test_flags_beside_the_state_count(states: list[str], standing: Standing) -> None:
+    """Completing, requeued, suspended and resizing jobs are not gone; an unknown state neither."""
+    assert standing_of(states) is standing
+
+
+def test_refusals_are_of_the_request_and_silence_is_of_the_way(backend: SlurmBackend) -> None:
+    """A refused job (2000 to 4999) is no outage; an error of the way to slurmctld is one."""
+    for name in ("submit-refused-partition", "submit-refused-timelimit", "job-unknown"):
+        backend._raise_if_away(captured(name))
+    with pytest.raises(SchedulerError, match="slurmctld"):
+        backend._raise_if_away({"errors": [{"error_number": 1800, "error": "Unable to contact"}]})
+
+
+def test_the_code_is_in_the_environment_only(backend: SlurmBackend) -> None:
+    """Name, comment, script and arguments can be read by others; the code is not in them."""
+    sent = backend._job(REQUEST)
+    assert f"AF_CODE={'c' * 43}" in sent.pop("environment")
+    assert "c" * 43 not in json.dumps(sent)
+    assert "c" * 43 not in backend._script(REQUEST)
+    assert sent["memory_per_node"]["number"] == 4608
+    assert sent["tres_per_job"] == "gres/gpu:k40:1"
+    assert sent["requeue"] is False
+
+
+def test_no_shell_reads_the_script(backend: SlurmBackend) -> None:
+    """The batch script is Python with literals."""
+    script = backend._script(REQUEST)
+    assert script.startswith("#!/opt/envs/notebook/bin/python -I\n")
+    compile(script, "script", "exec")
+    assert "'--code-from', 'env:AF_CODE'" in script
