@@ -63,7 +63,7 @@ def test_held_job_fails_the_spawn(
     """A held HTCondor job fails the spawn at once with its hold reason, and is removed."""
     reason = "the quota of this home is exceeded"
     # Without a negotiator the job stays in the queue until it is held.
-    with faults.pause(bed, "condor-cm"):
+    with faults.stop(bed, "condor-cm"):
         asked = Spawn(
             newcomer.user, "", {"backend": "htcondor", **site.backend("htcondor").options}
         )
@@ -88,8 +88,12 @@ def test_job_removed_while_it_waits(
     jobs_behind: Callable[..., list[Job]],
 ) -> None:
     """A job removed before its server said hello fails the spawn at once, and says so."""
-    standstill = {"htcondor": "condor-cm", "slurm": "slurm-node"}[batch_backend]
-    with faults.pause(bed, standstill):
+    standstill = {
+        "htcondor": lambda: faults.stop(bed, "condor-cm"),
+        # Stopped, they would leave the partition, and Slurm would refuse the job.
+        "slurm": lambda: faults.pause(bed, "slurm-node"),
+    }
+    with standstill[batch_backend]():
         asked = Spawn(
             newcomer.user, "", {"backend": batch_backend, **site.backend(batch_backend).options}
         )

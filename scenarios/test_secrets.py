@@ -100,8 +100,8 @@ def test_not_in_any_process_of_the_node(bed: Bed, secrets: Secrets) -> None:
                 index=index,
             )
             assert not secrets.found_in(done.stdout), f"in a process of {service} {index}"
-            sessions += done.stdout.count("afportal.session")
-    # The search has eyes: it saw the session.
+            sessions += done.stdout.count("ipykernel")
+    # The search has eyes: it saw the kernel.
     assert sessions
 
 

@@ -16,14 +16,26 @@ def expect_within(
     what: str,
     poll_s: float = 0.25,
     hint: str = "",
-    retry_on: tuple[type[Exception], ...] = (),
 ) -> T:
     """Call `check` until it returns something true, and return that; see `wait_until`.
 
     Raises:
         ScenarioFailed: `timeout_s` went by: the promise named by `what` was not kept.
+        TestbedError: `check` itself broke.
     """
+    broke: TestbedError | None = None
+
+    def guarded() -> T | None:
+        nonlocal broke
+        try:
+            return check()
+        except TestbedError as error:
+            broke = error
+            raise
+
     try:
-        return wait_until(check, timeout_s, what=what, poll_s=poll_s, hint=hint, retry_on=retry_on)
+        return wait_until(guarded, timeout_s, what=what, poll_s=poll_s, hint=hint)
     except TestbedError as error:
+        if error is broke:
+            raise
         raise ScenarioFailed(error.what, seen=error.seen, cure=error.cure) from error

@@ -38,6 +38,9 @@ from afportal.spawn_story import SpawnStory
 HOST_TIMEOUT_S = 10.0
 FIRST_ANSWER_TIMEOUT_S = 5.0
 GONE_TIMEOUT_S = 30.0
+# A scheduler that restarts is back within this time.
+SUBMIT_PATIENCE_S = 20.0
+SUBMIT_PAUSE_S = 1.0
 SECRETS_AFTER_END_S = 600
 SECRETS_MOST_S = 24 * 3600
 
@@ -234,13 +237,7 @@ class PortalSpawner(BatchSpawnerBase, Spawner):
         arrival = self._arrival = asyncio.get_running_loop().create_future()
         lifetime_s = min(grant.runtime_min * 60 + SECRETS_AFTER_END_S, SECRETS_MOST_S)
         self._secrets = asyncio.create_task(self.portal.secrets_for(self.user.name, lifetime_s))
-        self._request = self._job_request(grant)
-        try:
-            self.job_id = await self.backend.submit(self._request)
-        except JobRefused as error:
-            raise self._failure("refused", str(error)) from error
-        except SchedulerError as error:
-            raise self._failure("scheduler", str(error), 503) from error
+        self.job_id = await self._submit(grant)
         self._commit_state()
         self._submitted.set()
         self.story.reach("submitted")
@@ -250,6 +247,26 @@ class PortalSpawner(BatchSpawnerBase, Spawner):
             url = await self._await_arrival(arrival)
         self._watch = asyncio.create_task(self._watch_job(), name=f"watch {self._log_name}")
         return url
+
+    async def _submit(self, grant: offers.Grant) -> str:
+        """Submit, and again while the scheduler is away for a moment.
+
+        Each try has a code of its own: if one reached the scheduler whose answer was lost,
+        that job's code is void, and the reconciler removes it.
+        """
+        deadline = time.monotonic() + SUBMIT_PATIENCE_S
+        while True:
+            self._request = self._job_request(grant)
+            try:
+                return await self.backend.submit(self._request)
+            except JobRefused as error:
+                raise self._failure("refused", str(error)) from error
+            except SchedulerError as error:
+                if time.monotonic() > deadline:
+                    raise self._failure("scheduler", str(error), 503) from error
+                self.log.warning("%s: submit failed, tried again: %s", self._log_name, error)
+                self.story.tell("The scheduler does not answer; trying again", 8)
+            await asyncio.sleep(SUBMIT_PAUSE_S)  # nothing tells when a scheduler is back
 
     def _job_request(self, grant: offers.Grant) -> JobRequest:
         person = self.user.name
