@@ -11,7 +11,7 @@ from afportal.catalogue import BackendName, Catalogue
 _TITLES: Mapping[str, str] = {
     "htcondor": "HTCondor",
     "slurm": "Slurm",
-    "local": "Run locally, on the login node",
+    "local": "Run locally",
 }
 
 
@@ -20,7 +20,8 @@ def render(catalogue: Catalogue, *, backends: Sequence[BackendName], groups: fro
     choices = []
     for backend in backends:
         options = "".join(
-            f'<option value="{escape(backend)}/{escape(c.name)}">{escape(c.title)}</option>'
+            f'<option value="{escape(backend)}/{escape(c.name)}">'
+            f"{escape(_TITLES[backend])}: {escape(c.title)}</option>"
             for c in catalogue.classes_of(backend, groups)
         )
         if options:

@@ -43,6 +43,7 @@ SUBMIT_PATIENCE_S = 20.0
 SUBMIT_PAUSE_S = 1.0
 SECRETS_AFTER_END_S = 600
 SECRETS_MOST_S = 24 * 3600
+_OVER = (Standing.GONE, Standing.ENDING)
 
 
 class PortalSpawner(BatchSpawnerBase, Spawner):
@@ -326,7 +327,7 @@ class PortalSpawner(BatchSpawnerBase, Spawner):
             case Standing.HELD:
                 why = status.reason or "no reason given"
                 raise self._failure("held", f"{self.backend_name} held the job: {why}")
-            case Standing.GONE:
+            case Standing.GONE | Standing.ENDING:
                 how = await self._ending() or "it left the queue before its server said hello"
                 raise self._failure("ended", f"{self.backend_name} job {self.job_id} ended: {how}")
             case Standing.RUNNING | Standing.SUSPENDED:
@@ -338,8 +339,6 @@ class PortalSpawner(BatchSpawnerBase, Spawner):
             case Standing.PENDING:
                 why = f": {status.reason}" if status.reason else ""
                 self.story.tell(f"Waiting in the queue{why}", 25, reason=status.reason)
-            case Standing.ENDING:
-                self.story.tell(f"The job is ending ({status.native})", 90)
 
     async def _ending(self) -> str:
         try:
@@ -453,7 +452,7 @@ class PortalSpawner(BatchSpawnerBase, Spawner):
             await self._finish(reason)
 
     async def stop(self, now: bool = False) -> None:  # noqa: ARG002 - the hub's signature
-        """Cancel the job and wait until the scheduler says that it is gone."""
+        """Cancel the job and wait until the scheduler says that it ends or is gone."""
         if not self.job_id:
             return
         if self._watch is not None:
@@ -470,9 +469,9 @@ class PortalSpawner(BatchSpawnerBase, Spawner):
                     self.log.warning("%s: cannot cancel %s: %s", self._log_name, job_id, error)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(5.0):
-                        while status is None or status.standing is not Standing.GONE:
+                        while status is None or status.standing not in _OVER:
                             status = await self.monitor.changed(job_id, status)
                         return
         self.log.error(
-            "%s: job %s not gone %g s after its cancel", self._log_name, job_id, GONE_TIMEOUT_S
+            "%s: job %s not ended %g s after its cancel", self._log_name, job_id, GONE_TIMEOUT_S
         )

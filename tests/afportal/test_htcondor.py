@@ -99,10 +99,24 @@ def test_a_hold_carries_its_reason() -> None:
             "ProcId": 0,
             "JobStatus": 5,
             "HoldReason": "memory usage exceeded",
-            "HoldReasonCode": 34,
+            "HoldReasonCode": 3,
         }
     )
-    assert _status(ad).reason == "memory usage exceeded (code 34)"
+    assert _status(ad).reason == "memory usage exceeded (code 3)"
+
+
+def test_a_memory_hog_is_told_its_real_limit() -> None:
+    """HTCondor names the request as the limit; the person is told where the job was stopped."""
+    ad = classad2.ClassAd(
+        {
+            "ClusterId": 7,
+            "ProcId": 0,
+            "JobStatus": 5,
+            "HoldReasonCode": 34,
+            "AfMemoryLimitMiB": 4608,
+        }
+    )
+    assert _status(ad).reason.startswith("out of memory: more than 4608 MiB used")
 
 
 @pytest.mark.parametrize(

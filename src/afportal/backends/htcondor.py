@@ -39,10 +39,12 @@ _STANDINGS = {
 _PROJECTION = [
     "ClusterId", "ProcId", "JobStatus", "HoldReason", "HoldReasonCode", "RemoveReason",
     "RemoteHost", "AfServer", "JobCurrentStartDate",
-    "LastRejMatchReason",
+    "LastRejMatchReason", "RequestMemory", "AfMemoryLimitMiB",
 ]  # fmt: skip
 _SERVICE = "hub"
 VACATE_S = 3
+LEASE_S = 60
+_OVER_MEMORY = 34
 
 
 def literal(text: str) -> str:
@@ -158,8 +160,11 @@ class HTCondorBackend:
             "job_max_vacate_time": str(VACATE_S),
             # The next notebook on this slot need not wait for the negotiator.
             "keep_claim_idle": "60",
-            # A server that was evicted has lost its kernels: it is not started again.
+            # A server that was evicted has lost its kernels: it is not started again. When
+            # its machine dies, the lease says how soon that counts as an eviction.
+            "requirements": "(MY.NumJobStarts ?: 0) == 0",
             "My.PeriodicRemove": "NumJobStarts > 0 && JobStatus == 1",
+            "job_lease_duration": str(LEASE_S),
             "allowed_job_duration": str(request.runtime_min * 60),
         }
         if request.memory_limit_mib is not None:
@@ -274,6 +279,10 @@ def _status(ad: classad2.ClassAd) -> JobStatus:
     reason = ""
     if standing is Standing.HELD:
         reason = f"{ad.get('HoldReason', '')} (code {ad.get('HoldReasonCode', '?')})"
+        if ad.get("HoldReasonCode") == _OVER_MEMORY:
+            # HTCondor 23.9 names the request as the limit, which misleads.
+            limit = ad.get("AfMemoryLimitMiB", ad.get("RequestMemory", "?"))
+            reason = f"out of memory: more than {limit} MiB used; {reason}"
     elif standing is Standing.ENDING:
         reason = str(ad.get("RemoveReason", ""))
     elif standing is Standing.PENDING:

@@ -51,6 +51,9 @@ def serve(token: str) -> None:
     config = Config()
     config.HubAuth.api_token = token
     config.LabApp.extension_manager = "readonly"
+    # A facility's server asks no address outside for news or updates.
+    config.LabApp.news_url = None
+    config.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
     # launch_instance() takes no configuration; this is the rest of what it does.
     server = JupyterHubSingleUser.initialize_server(
         argv=['--ServerApp.jpserver_extensions={"afportal.session.extension": True}'], config=config
