@@ -73,16 +73,30 @@ class PortalSpawner(BatchSpawnerBase, Spawner):
     # Life-cycle flags of JupyterHub 6.1's Spawner, stamped as the hub flips them: nothing
     # else in the hub says when its own probe answered or its proxy knew the way.
     @property
+    def _spawn_pending(self) -> bool:
+        return bool(self.__dict__.get("_af_spawn_pending", False))
+
+    @_spawn_pending.setter
+    def _spawn_pending(self, value: bool) -> None:
+        if value and not self._spawn_pending:
+            self._begin_story()
+        self.__dict__["_af_spawn_pending"] = value
+
+    @property
     def _start_pending(self) -> bool:
         return bool(self.__dict__.get("_af_start_pending", False))
 
     @_start_pending.setter
     def _start_pending(self, value: bool) -> None:
-        if value and not self._start_pending:
-            self.story = SpawnStory()
-            self.portal.keep_record(self.user.name, self.name, self.record)
-            self.story.reach("accepted")
+        # A spawner that took a failed one's place missed the first flag.
+        if value and not self._start_pending and not self._spawn_pending:
+            self._begin_story()
         self.__dict__["_af_start_pending"] = value
+
+    def _begin_story(self) -> None:
+        self.story = SpawnStory()
+        self.portal.keep_record(self.user.name, self.name, self.record)
+        self.story.reach("accepted")
 
     @property
     def _proxy_pending(self) -> bool:
