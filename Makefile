@@ -27,7 +27,7 @@ lint: bootstrap ## ruff, mypy strict, shellcheck, outputs stripped from notebook
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	git ls-files -z -- .ci/run '*.sh' 'compose/**/files/**' | xargs -0 grep -lZE '^#!(/usr)?/bin/(env )?(ba)?sh' | xargs -0r $(BIN)/shellcheck
-	git ls-files -z -- '*.ipynb' | xargs -0r $(BIN)/nbstripout --verify
+	git ls-files -z -- '*.ipynb' | xargs -0r $(BIN)/nbstripout --verify --keep-id
 
 down: ## end the testbed; its volumes and images stay
 	$(if $(wildcard $(BIN)/testbed),$(BIN)/testbed down,@echo "nothing was ever set up here")

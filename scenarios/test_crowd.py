@@ -23,7 +23,8 @@ def test_twenty_at_once_are_the_right_owners(
     students = site.people("student")[:CROWD]
     assert len(students) == CROWD
     clients = [logins.client(student.name) for student in students]
-    options = {"backend": batch_backend, **site.backend(batch_backend).options}
+    # Small, so that the whole crowd fits onto the testbed's nodes at once.
+    options = {"backend": batch_backend, **site.backend(batch_backend).options, "memory_mib": 768}
 
     def uid_of(client: HubClient) -> int:
         client.spawn(options, timeout_s=300)

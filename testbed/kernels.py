@@ -77,7 +77,7 @@ class Kernel:
                 f"{url}?{urlencode({'session_id': self._session_id})}",
                 header={"Authorization": f"token {self._client.token}"},
                 suppress_origin=True,
-                timeout=30,
+                timeout=120,
                 http_no_proxy=["*"],
                 sslopt={"ca_certs": verify} if isinstance(verify, str) else {},
             )

@@ -13,11 +13,7 @@ _COLUMNS = (
 
 
 def table(records: Sequence[SpawnRecord], backends: Iterable[str]) -> Table:
-    """A row a backend and statistic; seconds since the click on the judge's clock.
-
-    Phases that the hub stamps are shown by its stamps where it sent them, since a person
-    learns of a phase a little later than it happened.
-    """
+    """A row a backend and statistic; seconds since the click on the judge's clock."""
     shown = Table(title="Spawn latency, seconds since the click", title_justify="left")
     shown.add_column("backend")
     shown.add_column("")
@@ -46,7 +42,5 @@ def _cell(records: Iterable[SpawnRecord], phase: str, q: float) -> str:
 
 
 def _since_click(record: SpawnRecord, phase: str) -> float | None:
-    stamps = {**record.own_unix_s, **record.hub_unix_s}
-    if phase not in stamps or "click" not in stamps:
-        return None
-    return stamps[phase] - stamps["click"]
+    happened, click = record.happened_unix_s(phase), record.own_unix_s.get("click")
+    return None if happened is None or click is None else happened - click

@@ -60,6 +60,20 @@ class SpawnRecord(_Part):
             return self.own_unix_s[end] - self.own_unix_s[begin]
         return None
 
+    def happened_unix_s(self, phase: str) -> float | None:
+        """When a phase happened, on the judge's clock; None if it was not reached.
+
+        A judge hears of a phase a little after it happened: of `accepted`, only once the
+        progress stream is open. So the hub's stamp counts, moved by the smallest delay
+        between stamp and hearing that the record has, which holds the two clocks' offset.
+        """
+        if phase not in self.hub_unix_s:
+            return self.own_unix_s.get(phase)
+        heard = self.own_unix_s.keys() & self.hub_unix_s.keys()
+        if not heard:
+            return self.hub_unix_s[phase]
+        return self.hub_unix_s[phase] + min(self.own_unix_s[p] - self.hub_unix_s[p] for p in heard)
+
     def hub_span(self, begin: str, end: str) -> float | None:
         """Seconds on the hub's clock between two phases; None if either was not stamped."""
         if begin in self.hub_unix_s and end in self.hub_unix_s:

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from testbed import latency_table, notebooks, orphans
+from testbed import latency_table, notebooks, orphans, settings
 from testbed.bed import Bed
 from testbed.errors import ScenarioFailed, UsageError
 from testbed.hub_client import HubClient
@@ -78,9 +78,10 @@ def run(
     proof = _Proof(site, folder)
     people = site.people("person") or site.people()
     with Logins(site, environ) as logins, _progress(console) as progress:
-        for number, backend in enumerate(chosen):
-            # Each backend is measured with one person; the next takes the next person.
-            client = logins.client(people[number % len(people)].name)
+        # Each backend is measured with one person; the next takes the next person. All log
+        # in first: who cannot shall not be found out after minutes.
+        clients = [logins.client(people[n % len(people)].name) for n in range(len(chosen))]
+        for client, backend in zip(clients, chosen, strict=True):
             trip = RoundTrip(
                 client,
                 hub=logins.hub,
@@ -91,13 +92,16 @@ def run(
             task = progress.add_task(f"{backend}: spawn as {client.user}", total=rounds)
             say = functools.partial(progress.update, task)
             proof.prove(trip, backend, rounds, for_backend(book, backend, site), say)
+        figures = latency_figures(proof.records, chosen)
+        figures |= {"notebooks_passed": proof.passed, "notebooks_failed": proof.failed}
+        # Kept before the queues are asked: a testbed that broke by now must not take them along.
+        versions = facility_versions(logins, bed)
+        results = measured.results(proof.records, figures, versions)
+        results.write(folder)
         left = _orphans(bed, logins, site, proof.failures)
-    figures = latency_figures(proof.records, chosen)
-    figures |= {"notebooks_passed": proof.passed, "notebooks_failed": proof.failed}
     if left is not None:
-        figures["orphans"] = left
-    results = measured.results(proof.records, figures)
-    results.write(folder)
+        results = measured.results(proof.records, figures | {"orphans": left}, versions)
+        results.write(folder)
     return Verdict(results, proof.failures)
 
 
@@ -182,6 +186,13 @@ def for_backend(book: Iterable[Notebook], backend: str, site: Meets) -> list[Not
         if not elsewhere and not notebooks.unmet(notebook, site):
             chosen.append(notebook)
     return chosen
+
+
+def facility_versions(logins: Logins, bed: Bed | None) -> dict[str, str]:
+    """What the facility runs: the hub's own word, and of a testbed its pins."""
+    someone = next(iter(logins.known.values()))
+    found = {"jupyterhub": str(someone.get_json("/hub/api/")["version"])}
+    return found | (settings.versions(bed.settings) if bed else {})
 
 
 def _orphans(bed: Bed | None, logins: Logins, site: Site, failures: list[str]) -> int | None:

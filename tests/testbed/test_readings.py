@@ -33,6 +33,14 @@ def test_ldif_folds_and_encodes() -> None:
     ]
 
 
+def test_condor_q() -> None:
+    """condor_q 23.9.6 -json; an empty queue prints nothing at all."""
+    assert orphans.parse_condor_q((DATA / "condor_q.json").read_text()) == [
+        Job("htcondor", "27.0", "alice", "running", "hub", "alice/")
+    ]
+    assert orphans.parse_condor_q("") == []
+
+
 def test_squeue() -> None:
     """squeue 24.11.5; a person's own job whose name imitates the portal's is not taken for one."""
     assert orphans.parse_squeue((DATA / "squeue.txt").read_text()) == [

@@ -76,11 +76,32 @@ def test_spans_need_both_phases() -> None:
     assert record(2.0).hub_span("accepted", "http") is None
 
 
+def test_a_phase_happened_before_it_was_heard_of() -> None:
+    """The hub's clock is 5 s behind; the stream was opened 0.06 s after the first stamp."""
+    spawn = SpawnRecord(
+        user="alice",
+        hub="hub",
+        backend="slurm",
+        own_unix_s={"click": 100.0, "accepted": 100.08, "http": 101.01, "ready": 101.02},
+        hub_unix_s={"accepted": 95.02, "http": 96.0},
+    )
+    assert spawn.happened_unix_s("accepted") == pytest.approx(100.03)
+    assert spawn.happened_unix_s("http") == pytest.approx(101.01)
+    assert spawn.happened_unix_s("ready") == 101.02
+    assert spawn.happened_unix_s("hello") is None
+
+
 def test_own_clock_is_compared_with_the_hubs_metric() -> None:
     figures = bench_spawn.compare_clocks([record(1.1), record(2.1)], Spread(count=2, sum_s=3.2))
     assert figures["clock_own_count"] == figures["clock_hub_metric_count"] == 2
     assert figures["clock_own_mean_s"] == pytest.approx(1.5)
     assert figures["clock_vs_hub_metric_ratio"] == pytest.approx(0.9375)
+
+
+def test_spawns_of_others_give_no_ratio() -> None:
+    figures = bench_spawn.compare_clocks([record(1.1)], Spread(count=3, sum_s=9.0))
+    assert figures["clock_hub_metric_count"] == 3
+    assert "clock_vs_hub_metric_ratio" not in figures
 
 
 def test_a_hub_without_spawns_gives_no_ratio() -> None:
