@@ -145,7 +145,7 @@ class ExchangeHandler(_Handler):
                     thief_of._log_name,
                     self._peer(),
                 )
-                await thief_of.end_session("its one-time code was used a second time")
+                thief_of.end_session("its one-time code was used a second time")
             raise web.HTTPError(403, "this code is not valid")
         await self._check_host(spawner)
         if TICKETS.owner(body.code) is not spawner:

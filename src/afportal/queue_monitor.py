@@ -35,7 +35,7 @@ class QueueMonitor:
         backend: Backend,
         *,
         urgent_s: float = 0.5,
-        calm_s: float = 20.0,
+        calm_s: float = 10.0,
         timeout_s: float = 15.0,
     ) -> None:
         self.backend = backend

@@ -460,10 +460,18 @@ class PortalSpawner(BatchSpawnerBase, Spawner):
             return None
         return 1
 
-    async def end_session(self, reason: str) -> None:
-        """End the server's job for a reason of the portal's own."""
-        if self.job_id:
+    def end_session(self, reason: str) -> None:
+        """End the server's job for a reason of the portal's own; returns before it has ended."""
+
+        async def end() -> None:
+            known = self.monitor.status(self.job_id)
             await self._finish(reason)
+            with self.monitor.urgent(), contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GONE_TIMEOUT_S):
+                    await self.monitor.changed(self.job_id, known)
+
+        if self.job_id:
+            self._ending_session = asyncio.create_task(end(), name=f"end {self._log_name}")
 
     async def stop(self, now: bool = False) -> None:  # noqa: ARG002 - the hub's signature
         """Cancel the job and wait until the scheduler says that it ends or is gone."""
