@@ -148,8 +148,10 @@ class PortalSpawner(BatchSpawnerBase, Spawner):
         )
 
     def options_from_form(self, formdata: Mapping[str, list[str]]) -> dict[str, Any]:
-        """Read the form; JupyterHub hands the result to `_run_apply_user_options`."""
-        return form.options_from_form(formdata)
+        """Read the form, and refuse there what would be refused at the start."""
+        options = form.options_from_form(formdata)
+        self.check_options(options)
+        return options
 
     def _groups(self) -> frozenset[str]:
         return frozenset(group.name for group in self.user.groups)
