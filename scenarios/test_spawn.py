@@ -84,7 +84,7 @@ def test_wrong_options_are_refused(
 ) -> None:
     """Options that nobody may have are refused at once, and the message names them.
 
-    The hub answers a spawn after a second at the latest; on a machine so busy that the
+    The hub answers a spawn soon, checked or not; on a machine so busy that the
     check took longer, the refusal comes as the first word of the progress stream.
     """
     with pytest.raises((SpawnRefused, SpawnFailed)) as refusal:
@@ -95,6 +95,23 @@ def test_wrong_options_are_refused(
         assert not refusal.value.spawn.hub_unix_s.keys() - {"accepted"}
     assert word in str(refusal.value)
     assert site.name  # the refusal left no job: the look for orphans follows
+
+
+# What a facility with stand-in GPUs of these kinds asks for on each backend.
+GPU_OPTIONS = {
+    "htcondor": {"class": "regular", "gpus": "t4:1"},
+    "slurm": {"partition": "gpu", "qos": "gpu", "gpus": "k40:1", "runtime_min": 60},
+}
+
+
+@pytest.mark.needs("gpu")
+def test_a_gpu_is_given(alice: HubClient, batch_backend: str, spawn: Callable[..., Spawn]) -> None:
+    """Who asks for a GPU of a kind gets a server that sees one device."""
+    spawn(alice, batch_backend, **GPU_OPTIONS[batch_backend])
+    with Kernel.start(alice) as kernel:
+        seen = kernel.run('import os; os.environ.get("CUDA_VISIBLE_DEVICES", "none")').value
+    assert seen not in ("'none'", "''"), seen
+    assert "," not in seen
 
 
 @pytest.mark.needs("htcondor", "slurm")

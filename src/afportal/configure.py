@@ -36,7 +36,7 @@ def configure(c: Any, settings: str | Path) -> Portal:
     c.JupyterHub.cleanup_servers = False
     c.JupyterHub.cleanup_proxy = False
     # Queues take their time; the page follows the spawn instead of waiting for it.
-    c.JupyterHub.tornado_settings = {"slow_spawn_timeout": 1.0}
+    c.JupyterHub.tornado_settings = {"slow_spawn_timeout": 0.3}
     c.Spawner.start_timeout = 600
     c.Spawner.http_timeout = 60
     # A job's end is heard from the queue monitor; this is for a missed word.

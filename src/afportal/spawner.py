@@ -262,6 +262,8 @@ class PortalSpawner(BatchSpawnerBase, Spawner):
         self.monitor.follow(self.job_id)
         with self.monitor.urgent():
             url = await self._await_arrival(arrival)
+        if not self.node:
+            await self._ask_for_machine()
         self._watch = asyncio.create_task(self._watch_job(), name=f"watch {self._log_name}")
         return url
 
@@ -336,6 +338,13 @@ class PortalSpawner(BatchSpawnerBase, Spawner):
                 return arrival.result()
             known = change.result()
             await self._heed(known)
+
+    async def _ask_for_machine(self) -> None:
+        """Ask once where a job runs whose start was too quick for the monitor's rhythm."""
+        with contextlib.suppress(SchedulerError):
+            found = await self.backend.statuses([self.job_id])
+            if self.job_id in found and found[self.job_id].standing is Standing.RUNNING:
+                await self._heed(found[self.job_id])
 
     async def _heed(self, status: JobStatus) -> None:
         """Tell what the scheduler said, or raise when the server cannot come any more."""
