@@ -54,3 +54,60 @@ class SpawnStory:
                 yield dict(self._events[sent])
                 sent += 1
             await more.wait()
+
+
+class StampedLifeCycle:
+    """Stamps a spawn as the hub flips the life-cycle flags of its spawner.
+
+    The flags are those of JupyterHub 6.1's Spawner: nothing else in the hub says when it
+    took a request, its own probe answered, or its proxy knew the way.
+    """
+
+    story: SpawnStory
+    backend_name: str
+
+    def story_begins(self) -> None:
+        """Called when a new story has taken the old one's place."""
+
+    @property
+    def _spawn_pending(self) -> bool:
+        return bool(self.__dict__.get("_af_spawn_pending", False))
+
+    @_spawn_pending.setter
+    def _spawn_pending(self, value: bool) -> None:
+        if value and not self._spawn_pending:
+            self._begin_story()
+        self.__dict__["_af_spawn_pending"] = value
+
+    @property
+    def _start_pending(self) -> bool:
+        return bool(self.__dict__.get("_af_start_pending", False))
+
+    @_start_pending.setter
+    def _start_pending(self, value: bool) -> None:
+        # A spawner that took a failed one's place missed the first flag.
+        if value and not self._start_pending and not self._spawn_pending:
+            self._begin_story()
+        self.__dict__["_af_start_pending"] = value
+
+    def _begin_story(self) -> None:
+        self.story = SpawnStory()
+        self.story_begins()
+        self.story.reach("accepted")
+
+    @property
+    def _proxy_pending(self) -> bool:
+        return bool(self.__dict__.get("_af_proxy_pending", False))
+
+    @_proxy_pending.setter
+    def _proxy_pending(self, value: bool) -> None:
+        if value != self._proxy_pending:
+            self.story.reach("http" if value else "routed")
+            if not value:
+                self.story.stamps.observe(self.backend_name)
+        self.__dict__["_af_proxy_pending"] = value
+
+    async def progress(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield every event of the spawn so far, then each new one."""
+        async for event in self.story.events():
+            yield event

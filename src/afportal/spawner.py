@@ -11,7 +11,7 @@ import contextlib
 import os
 import pwd
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from jupyterhub.spawner import Spawner, SpawnException
@@ -32,7 +32,7 @@ from afportal.hub_api import TICKETS
 from afportal.phases import SPAWNS_FAILED
 from afportal.portal import Portal
 from afportal.queue_monitor import QueueMonitor
-from afportal.spawn_story import SpawnStory
+from afportal.spawn_story import SpawnStory, StampedLifeCycle
 
 # A scheduler may need a moment to know where a job runs that already calls.
 HOST_TIMEOUT_S = 10.0
@@ -46,7 +46,7 @@ SECRETS_MOST_S = 24 * 3600
 _OVER = (Standing.GONE, Standing.ENDING)
 
 
-class PortalSpawner(BatchSpawnerBase, Spawner):
+class PortalSpawner(StampedLifeCycle, BatchSpawnerBase, Spawner):
     """Starts a person's server on the backend that the person chose."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -70,50 +70,9 @@ class PortalSpawner(BatchSpawnerBase, Spawner):
         self._secrets: asyncio.Task[dict[str, str]] | None = None
         self._watch: asyncio.Task[None] | None = None
 
-    # Life-cycle flags of JupyterHub 6.1's Spawner, stamped as the hub flips them: nothing
-    # else in the hub says when its own probe answered or its proxy knew the way.
-    @property
-    def _spawn_pending(self) -> bool:
-        return bool(self.__dict__.get("_af_spawn_pending", False))
-
-    @_spawn_pending.setter
-    def _spawn_pending(self, value: bool) -> None:
-        if value and not self._spawn_pending:
-            self._begin_story()
-        self.__dict__["_af_spawn_pending"] = value
-
-    @property
-    def _start_pending(self) -> bool:
-        return bool(self.__dict__.get("_af_start_pending", False))
-
-    @_start_pending.setter
-    def _start_pending(self, value: bool) -> None:
-        # A spawner that took a failed one's place missed the first flag.
-        if value and not self._start_pending and not self._spawn_pending:
-            self._begin_story()
-        self.__dict__["_af_start_pending"] = value
-
-    def _begin_story(self) -> None:
-        self.story = SpawnStory()
+    def story_begins(self) -> None:
+        """Let this spawn's record be found, also after the server is gone."""
         self.portal.keep_record(self.user.name, self.name, self.record)
-        self.story.reach("accepted")
-
-    @property
-    def _proxy_pending(self) -> bool:
-        return bool(self.__dict__.get("_af_proxy_pending", False))
-
-    @_proxy_pending.setter
-    def _proxy_pending(self, value: bool) -> None:
-        if value != self._proxy_pending:
-            self.story.reach("http" if value else "routed")
-            if not value:
-                self.story.stamps.observe(self.backend_name)
-        self.__dict__["_af_proxy_pending"] = value
-
-    async def progress(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield every event of the spawn so far, then each new one."""
-        async for event in self.story.events():
-            yield event
 
     def record(self) -> dict[str, Any]:
         """Return the newest spawn as others may read it: no secret in it."""
