@@ -33,6 +33,7 @@ class Compose:
         return {
             **self.settings.environ,
             **settings_module.versions(self.settings),
+            "AF_IMAGES": self.settings.images,
             "AF_PORT": str(self.settings.port),
             "AF_CGROUP_VERSION": self.cgroup_version,
         }

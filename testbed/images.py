@@ -106,7 +106,7 @@ def bake_environ(settings: Settings, base: str, bundle: Path) -> dict[str, str]:
     return {
         **settings.environ,
         **versions(settings),
-        "PROJECT": "af-testbed",
+        "PROJECT": settings.images,
         "BASE_IMAGE": base,
         "CA_BUNDLE": str(bundle),
         # The engine's own builder: another one would not see the base image.
@@ -179,7 +179,7 @@ def build(settings: Settings, targets: list[str], environ: dict[str, str], say: 
             text=True,
             errors="replace",
         )
-        progress = BuildProgress()
+        progress = BuildProgress(settings.images)
         for line in process.stdout or ():
             output.write(line)
             if news := progress.read(line):
@@ -196,14 +196,17 @@ def build(settings: Settings, targets: list[str], environ: dict[str, str], say: 
 class BuildProgress:
     """What is worth telling of a plain build log: steps that really run, images done."""
 
-    def __init__(self) -> None:
+    def __init__(self, images: str = "af-testbed") -> None:
+        self._image = re.compile(
+            rf"naming to (?:\S+?/)?({re.escape(images)}/\S+?)(?::latest)?(?:@|\s)"
+        )
         self._steps: dict[str, str] = {}  # not told yet, by buildkit's number
         self._told: set[str] = set()
 
     def read(self, line: str) -> str | None:
         """The news in a line, or None; a step is news at its first output, so no cached one is."""
         number, _, rest = line.partition(" ")
-        if image := re.match(r"naming to (?:\S+?/)?(af-testbed/\S+?)(?::latest)?(?:@|\s)", rest):
+        if image := self._image.match(rest):
             news = f"built {image[1]}"
         elif step := re.match(r"\[(\S+)[^\]]*\d+/\d+\] RUN (.*)", rest):
             command = re.sub(r"--mount=\S+\s+", "", step[2])

@@ -37,6 +37,7 @@ class Settings:
     docker_host: str | None
     docker_config: Path
     ca_bundle: Path | None
+    images: str  # first part of the images' names; another tree's builds need another one
     ci: bool
     min_memory_mib: int
     min_disk_mib: int
@@ -109,6 +110,7 @@ def load(
         docker_host=environ.get("DOCKER_HOST") or None,
         docker_config=Path(environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json",
         ca_bundle=_ca_bundle(environ),
+        images=environ.get("AF_IMAGES") or "af-testbed",
         ci=environ.get("CI", "").lower() in ("1", "true", "yes"),
         min_memory_mib=_number(environ, "AF_MIN_MEMORY_MIB") or 4096,
         min_disk_mib=_number(environ, "AF_MIN_DISK_MIB") or 12288,

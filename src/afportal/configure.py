@@ -26,17 +26,19 @@ def configure(c: Any, settings: str | Path) -> Portal:
     Raises:
         ValueError: portal.yaml or its catalogue is wrong; every error is named.
     """
-    from afportal.hub_api import HANDLERS
+    from afportal.hub_api import HANDLERS, check_before_spawn
     from afportal.spawner import PortalSpawner
 
     portal = Portal.load(settings)
     c.JupyterHub.spawner_class = PortalSpawner
     c.JupyterHub.extra_handlers = [*HANDLERS]
+    check_before_spawn()
     # Servers live in jobs: the hub's end is not theirs.
     c.JupyterHub.cleanup_servers = False
     c.JupyterHub.cleanup_proxy = False
-    # Queues take their time; the page follows the spawn instead of waiting for it.
-    c.JupyterHub.tornado_settings = {"slow_spawn_timeout": 0.3}
+    # Queues take their time; the page follows the spawn instead of waiting for it, and
+    # what goes wrong is told in one place.
+    c.JupyterHub.tornado_settings = {"slow_spawn_timeout": 0}
     c.Spawner.start_timeout = 600
     c.Spawner.http_timeout = 60
     # A job's end is heard from the queue monitor; this is for a missed word.

@@ -2,12 +2,13 @@
 
     POST   /api/af/exchange          {"code", "started_s"} -> what the session needs, once
     POST   /api/af/hello             {"port"} with the server's own token
+    POST   /api/af/notice            {"oom_kills"} with the server's own token
     GET    /api/af/spawns/NAME[/SRV] the newest spawn's stamps, state and reason
     DELETE /api/af/spawns/NAME[/SRV] give up a spawn that is still waiting
     GET    /api/af/queue             the monitors' own state (read:metrics)
 
-A job is believed nothing but its port: the host is the one that the scheduler names, and
-a request from elsewhere is refused.
+A job is believed nothing but its port, and what befell it: the host is the one that the
+scheduler names, and a request from elsewhere is refused.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ import secrets
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from jupyterhub import apihandlers
 from jupyterhub.apihandlers.base import APIHandler
+from jupyterhub.apihandlers.users import UserServerAPIHandler
 from jupyterhub.scopes import needs_scope
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tornado import web
@@ -47,6 +50,14 @@ class Hello(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     port: int = Field(ge=1024, le=65535)
+
+
+class Notice(BaseModel):
+    """Body of /notice: how often memory ran out in the job so far."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    oom_kills: int = Field(ge=1, le=10**6)
 
 
 class Tickets:
@@ -154,29 +165,66 @@ class ExchangeHandler(_Handler):
         self._answer(await spawner.exchanged(body.started_s))
 
 
-class HelloHandler(_Handler):
+class _SessionHandler(_Handler):
+    def _spawner(self) -> PortalSpawner:
+        """Return the server whose own token came with the request."""
+        token = self.get_auth_token()
+        spawners: dict[str, PortalSpawner] = getattr(self.current_user, "spawners", None) or {}
+        for spawner in spawners.values() if token else ():
+            if spawner.api_token and hmac.compare_digest(spawner.api_token, token):
+                return spawner
+        raise web.HTTPError(403, "a server's own token is needed")
+
+
+class HelloHandler(_SessionHandler):
     """Takes the port of a server that listens."""
 
     async def post(self) -> None:
         """Believe the port of the one server whose token this is."""
-        token = self.get_auth_token()
-        user = self.current_user
-        if not token or user is None or getattr(user, "spawners", None) is None:
-            raise web.HTTPError(403, "a server's own token is needed")
-        spawner = next(
-            (
-                s
-                for s in user.spawners.values()
-                if s.api_token and hmac.compare_digest(s.api_token, token)
-            ),
-            None,
-        )
-        if spawner is None:
-            raise web.HTTPError(403, "a server's own token is needed")
+        spawner = self._spawner()
         body: Hello = self._body(Hello)
         peer = await self._check_host(spawner)
         spawner.hello(peer, body.port)
         self._answer({})
+
+
+class NoticeHandler(_SessionHandler):
+    """Takes word of what befell a running server."""
+
+    async def post(self) -> None:
+        """Keep in the spawn's record that memory ran out."""
+        spawner = self._spawner()
+        body: Notice = self._body(Notice)
+        await self._check_host(spawner)
+        spawner.memory_ran_out(body.oom_kills)
+        self._answer({})
+
+
+class CheckedServerHandler(UserServerAPIHandler):
+    """JupyterHub's own route to start a server, with the options checked before it begins.
+
+    JupyterHub begins a spawn before it lets the spawner see the options, and answers
+    whether or not the spawner has. Here wrong ones are always refused in the answer.
+    """
+
+    async def spawn_single_user(
+        self, user: Any, server_name: str = "", display_name: str | None = None, options: Any = None
+    ) -> None:
+        """Refuse with HTTP 400 what the spawner would refuse; else go on as JupyterHub does."""
+        spawner = user.spawners[server_name]
+        try:
+            spawner.granted(options or spawner.orm_spawner.user_options or {})
+        except ValueError as error:
+            raise web.HTTPError(400, str(error)) from error
+        await super().spawn_single_user(user, server_name, display_name, options=options)
+
+
+def check_before_spawn() -> None:
+    """Have this process's hub check options in the answer to a request for a server."""
+    apihandlers.default_handlers[:] = [
+        (route, CheckedServerHandler if handler is UserServerAPIHandler else handler, *more)
+        for route, handler, *more in apihandlers.default_handlers
+    ]
 
 
 class SpawnHandler(_Handler):
@@ -224,6 +272,7 @@ class QueueHandler(_Handler):
 HANDLERS = [
     (r"/api/af/exchange", ExchangeHandler),
     (r"/api/af/hello", HelloHandler),
+    (r"/api/af/notice", NoticeHandler),
     (r"/api/af/spawns/(?P<user_name>[^/]+)", SpawnHandler),
     (r"/api/af/spawns/(?P<user_name>[^/]+)/(?P<server_name>[^/]+)", SpawnHandler),
     (r"/api/af/queue", QueueHandler),

@@ -29,6 +29,7 @@ class SpawnStory:
     def __init__(self, stamps: dict[str, float] | None = None) -> None:
         self.stamps = Stamps(stamps)
         self.reason = ""
+        self.notice = ""
         self._events: list[dict[str, Any]] = []
         self._more = asyncio.Event()
 

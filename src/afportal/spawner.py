@@ -61,6 +61,7 @@ class PortalSpawner(StampedLifeCycle, BatchSpawnerBase, Spawner):
         self.job_id = ""
         self.said_hello = False
         self.node = ""
+        self.memory_limit_mib = 0
         # Whether another process of this hub started the job.
         self._inherited = False
         self._grant: offers.Grant | None = None
@@ -86,6 +87,7 @@ class PortalSpawner(StampedLifeCycle, BatchSpawnerBase, Spawner):
             "phases": self.story.stamps.as_dict(),
             "state": status.standing.value if status else "",
             "reason": self.story.reason or (status.reason if status else ""),
+            "notice": self.story.notice,
         }
 
     @property
@@ -115,25 +117,26 @@ class PortalSpawner(StampedLifeCycle, BatchSpawnerBase, Spawner):
     def _groups(self) -> frozenset[str]:
         return frozenset(group.name for group in self.user.groups)
 
+    def granted(self, raw: Mapping[str, Any]) -> offers.Grant:
+        """Check what was asked, whoever sent it. Raises ValueError that names all errors."""
+        options = offers.read_options(raw)
+        defaults = self.defaults_for(options.backend or self.portal.backend_names[0])
+        unasked = {name: value for name, value in defaults.items() if not getattr(options, name)}
+        return offers.grant(
+            options.model_copy(update=unasked),
+            self.portal.catalogue,
+            backends=self.portal.backend_names,
+            groups=self._groups(),
+        )
+
     def check_options(self, raw: Mapping[str, Any]) -> offers.Grant:
-        """Check what was asked, whoever sent it.
+        """Check what was asked for the spawn that begins.
 
         Raises:
             SpawnException: HTTP 400 that names everything that is wrong.
         """
         try:
-            options = offers.read_options(raw)
-            backend = options.backend or self.portal.backend_names[0]
-            defaults = self.defaults_for(backend)
-            unasked = {
-                name: value for name, value in defaults.items() if not getattr(options, name)
-            }
-            return offers.grant(
-                options.model_copy(update=unasked),
-                self.portal.catalogue,
-                backends=self.portal.backend_names,
-                groups=self._groups(),
-            )
+            return self.granted(raw)
         except ValueError as error:
             raise self._failure("options", str(error)) from error
 
@@ -154,6 +157,7 @@ class PortalSpawner(StampedLifeCycle, BatchSpawnerBase, Spawner):
                 "job_id": self.job_id,
                 "said_hello": self.said_hello,
                 "node": self.node,
+                "memory_limit_mib": self.memory_limit_mib,
                 "phases": self.story.stamps.as_dict(),
             }
         return state
@@ -165,6 +169,7 @@ class PortalSpawner(StampedLifeCycle, BatchSpawnerBase, Spawner):
             self.backend_name, self.job_id = state["backend"], state["job_id"]
             self.said_hello = bool(state.get("said_hello"))
             self.node = str(state.get("node", ""))
+            self.memory_limit_mib = int(state.get("memory_limit_mib", 0))
             self.story = SpawnStory(state.get("phases"))
             self._inherited = True
             self.portal.keep_record(self.user.name, self.name, self.record)
@@ -365,11 +370,12 @@ class PortalSpawner(StampedLifeCycle, BatchSpawnerBase, Spawner):
         """Return what the session gets for its code: environment and secret files."""
         self.story.reach("executing", started_s)
         files = await self._secrets if self._secrets is not None else {}
+        if self._request is not None:
+            self.memory_limit_mib = self._request.memory_limit_mib or self._request.memory_mib
         self.ip, self.port = "0.0.0.0", 0  # the session puts its port in
         environment = self.get_env()
         if self._request is not None:
-            limit_mib = self._request.memory_limit_mib or self._request.memory_mib
-            environment["MEM_LIMIT"] = str(limit_mib * 1024 * 1024)
+            environment["MEM_LIMIT"] = str(self.memory_limit_mib * 1024 * 1024)
             environment["CPU_LIMIT"] = str(self._request.cores)
         return {"environment": environment, "files": files}
 
@@ -382,6 +388,15 @@ class PortalSpawner(StampedLifeCycle, BatchSpawnerBase, Spawner):
         self._commit_state()
         shown = f"[{host}]" if ":" in host else host
         self._arrival.set_result(f"http://{shown}:{port}")
+
+    def memory_ran_out(self, times: int) -> None:
+        """Keep that the kernel ended something in the job because its memory was used up."""
+        limit_mib = self.memory_limit_mib
+        limit = f"the {limit_mib} MiB of this server" if limit_mib else "this server's limit"
+        self.story.notice = f"out of memory: a process that went over {limit} was ended" + (
+            f", {times} times so far" if times > 1 else ""
+        )
+        self.log.warning("%s: %s", self._log_name, self.story.notice)
 
     # Life
 

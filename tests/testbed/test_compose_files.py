@@ -70,7 +70,7 @@ def test_dependencies_wait_for_a_condition(service: dict[str, Any]) -> None:
 @pytest.mark.parametrize("service", ALL)
 def test_every_image_has_a_build_target(service: dict[str, Any]) -> None:
     tags = re.findall(r'tags\s*=\s*\["\$\{PROJECT\}/([^"]+)"\]', bake_file())
-    assert service["image"].removeprefix("af-testbed/") in tags
+    assert service["image"].removeprefix("${AF_IMAGES:-af-testbed}/") in tags
     assert "build" not in service
 
 
