@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from afportal.portal import Portal
 from afportal.reconciler import Reconciler
@@ -13,7 +15,14 @@ from afportal.reconciler import Reconciler
 log = logging.getLogger("afportal")
 
 
-def configure(c: Any, settings: str | Path) -> Portal:
+def configure(
+    c: Any,
+    settings: str | Path,
+    *,
+    cell: str | None = None,
+    hub_url: str | None = None,
+    backends: Sequence[str] | None = None,
+) -> Portal:
     """Make a hub a portal.
 
     Sets the spawner, the hub's further API routes, and what must hold so that servers
@@ -22,15 +31,22 @@ def configure(c: Any, settings: str | Path) -> Portal:
     Args:
         c: the configuration object of jupyterhub_config.py.
         settings: path of portal.yaml.
+        cell: tag of this hub instance; default what portal.yaml says. Every API token that
+            is made here ends in it, ".htc-1", so that a door in front of several
+            instances knows whose a token is.
+        hub_url: where jobs reach this hub's API; default what portal.yaml says.
+        backends: names of those that this hub offers, the default first; default all.
 
     Raises:
         ValueError: portal.yaml or its catalogue is wrong; every error is named.
     """
-    from afportal.hub_api import HANDLERS, check_before_spawn
+    from afportal.hub_api import CUSTOM_SCOPES, HANDLERS, check_before_spawn
     from afportal.spawner import PortalSpawner
 
-    portal = Portal.load(settings)
+    portal = Portal.load(settings, cell=cell, hub_url=hub_url, backends=backends)
+    _mark_tokens(portal.settings.cell)
     c.JupyterHub.spawner_class = PortalSpawner
+    c.JupyterHub.custom_scopes = {**CUSTOM_SCOPES}
     c.JupyterHub.extra_handlers = [*HANDLERS]
     check_before_spawn()
     # Servers live in jobs: the hub's end is not theirs.
@@ -47,6 +63,16 @@ def configure(c: Any, settings: str | Path) -> Portal:
     c.Spawner.consecutive_failure_limit = 0
     _when_started(portal)
     return portal
+
+
+def _mark_tokens(cell: str) -> None:
+    """Have every API token of this process end in its cell's tag."""
+    from jupyterhub import orm
+
+    def new_token(*_: Any, **__: Any) -> str:
+        return f"{uuid4().hex}.{cell}"
+
+    orm.new_token = new_token
 
 
 def _when_started(portal: Portal) -> None:

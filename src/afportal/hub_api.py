@@ -6,6 +6,7 @@
     GET    /api/af/spawns/NAME[/SRV] the newest spawn's stamps, state and reason
     DELETE /api/af/spawns/NAME[/SRV] give up a spawn that is still waiting
     GET    /api/af/queue             the monitors' own state (read:metrics)
+    POST   /api/af/end-sessions      {"user"} ends a person's sessions (custom:af:end-sessions)
 
 A job is believed nothing but its port, and what befell it: the host is the one that the
 scheduler names, and a request from elsewhere is refused.
@@ -27,6 +28,7 @@ from jupyterhub.scopes import needs_scope
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tornado import web
 
+from afportal.auth.sessions import end_sessions
 from afportal.backends import SchedulerError
 from afportal.catalogue import problems
 from afportal.portal import Portal
@@ -58,6 +60,14 @@ class Notice(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     oom_kills: int = Field(ge=1, le=10**6)
+
+
+class EndSessions(BaseModel):
+    """Body of /end-sessions: whose."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    user: str = Field(min_length=1, max_length=255)
 
 
 class Tickets:
@@ -98,6 +108,8 @@ class Tickets:
 
 
 TICKETS = Tickets()
+END_SESSIONS = "custom:af:end-sessions"
+CUSTOM_SCOPES = {END_SESSIONS: {"description": "End a person's sessions at this hub"}}
 
 
 class _Handler(APIHandler):
@@ -269,6 +281,20 @@ class QueueHandler(_Handler):
         )
 
 
+class EndSessionsHandler(_Handler):
+    """The front door's part of one Log Out."""
+
+    async def post(self) -> None:
+        """End a person's browser sessions; servers and API tokens go on."""
+        # Not by needs_scope: JupyterHub does not know the scope yet when this is imported.
+        if not self.has_scope(END_SESSIONS):
+            raise web.HTTPError(403, f"a token with the scope {END_SESSIONS} is needed")
+        body: EndSessions = self._body(EndSessions)
+        ended = end_sessions(self.db, body.user)
+        self.log.info("sessions of %s ended: %s", body.user, ended)
+        self._answer({"known": ended is not None, "ended": ended or 0})
+
+
 HANDLERS = [
     (r"/api/af/exchange", ExchangeHandler),
     (r"/api/af/hello", HelloHandler),
@@ -276,4 +302,5 @@ HANDLERS = [
     (r"/api/af/spawns/(?P<user_name>[^/]+)", SpawnHandler),
     (r"/api/af/spawns/(?P<user_name>[^/]+)/(?P<server_name>[^/]+)", SpawnHandler),
     (r"/api/af/queue", QueueHandler),
+    (r"/api/af/end-sessions", EndSessionsHandler),
 ]

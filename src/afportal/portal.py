@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -35,7 +35,7 @@ class MinterSettings(_Settings):
 
 
 class HTCondorSettings(_Settings):
-    """The hub's access point; `minter` makes people's own tokens."""
+    """The hub's own access point."""
 
     kind: Literal["htcondor"] = "htcondor"
     schedd: str
@@ -43,7 +43,6 @@ class HTCondorSettings(_Settings):
     credd: str
     token_directory: Path
     domain: str
-    minter: MinterSettings | None = None
 
 
 class SlurmSettings(_Settings):
@@ -71,6 +70,12 @@ BackendSettings = Annotated[
 ]
 
 
+class CredentialSettings(_Settings):
+    """What a session gets of the person's own, wherever it runs."""
+
+    htcondor: MinterSettings | None = None
+
+
 class PortalSettings(_Settings):
     """portal.yaml.
 
@@ -79,21 +84,42 @@ class PortalSettings(_Settings):
         hub_url: where jobs reach the hub's API, "http://hub:8081/hub/api".
         catalogue: file of the catalogue, relative to portal.yaml.
         backends: what this hub offers, the default first.
+        credentials: who makes the person's own tokens for a session, whatever it runs on.
+
+    A file that several instances share leaves `cell` and `hub_url` to each one's call of
+    `configure`.
     """
 
     cell: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")]
     hub_url: str
     catalogue: Path
     backends: dict[BackendName, BackendSettings]
+    credentials: CredentialSettings = CredentialSettings()
 
 
-def read_settings(path: str | Path) -> PortalSettings:
-    """Read portal.yaml. Raises ValueError with every error it holds."""
+def read_settings(
+    path: str | Path,
+    *,
+    cell: str | None = None,
+    hub_url: str | None = None,
+    backends: Sequence[str] | None = None,
+) -> PortalSettings:
+    """Read portal.yaml, with what is given here in place of what stands there.
+
+    Raises:
+        ValueError: with every error it holds; a backend that it does not describe.
+    """
     raw: Any = yaml.safe_load(Path(path).read_text())
     if isinstance(raw, dict):
+        raw |= {n: v for n, v in (("cell", cell), ("hub_url", hub_url)) if v is not None}
         for name, backend in (raw.get("backends") or {}).items():
             if isinstance(backend, dict):
                 backend.setdefault("kind", name)
+        if backends is not None:
+            described = raw.get("backends") or {}
+            if missing := [name for name in backends if name not in described]:
+                raise ValueError(f"{path}: backends: {', '.join(missing)} not described")
+            raw["backends"] = {name: described[name] for name in backends}
     try:
         return PortalSettings.model_validate(raw)
     except ValidationError as error:
@@ -143,20 +169,25 @@ class Portal:
         self.backends = dict(backends)
         self.monitors = {name: QueueMonitor(backend) for name, backend in self.backends.items()}
         self.records: OrderedDict[tuple[str, str], Callable[[], dict[str, Any]]] = OrderedDict()
-        condor = settings.backends.get("htcondor")
+        condor = settings.credentials.htcondor
         self._condor_minter = (
-            SignedClient(condor.minter.url, read_secret(condor.minter.secret_file))
-            if isinstance(condor, HTCondorSettings) and condor.minter is not None
-            else None
+            SignedClient(condor.url, read_secret(condor.secret_file)) if condor else None
         )
 
     @classmethod
-    def load(cls, path: str | Path) -> Portal:
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        cell: str | None = None,
+        hub_url: str | None = None,
+        backends: Sequence[str] | None = None,
+    ) -> Portal:
         """Read portal.yaml and its catalogue, and become this process's portal."""
-        settings = read_settings(path)
+        settings = read_settings(path, cell=cell, hub_url=hub_url, backends=backends)
         catalogue = load(Path(path).parent / settings.catalogue)
-        backends = {str(n): make_backend(b, settings.cell) for n, b in settings.backends.items()}
-        cls._instance = cls(settings, catalogue, backends)
+        made = {str(n): make_backend(b, settings.cell) for n, b in settings.backends.items()}
+        cls._instance = cls(settings, catalogue, made)
         return cls._instance
 
     @classmethod

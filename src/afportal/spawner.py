@@ -258,7 +258,7 @@ class PortalSpawner(StampedLifeCycle, BatchSpawnerBase, Spawner):
             try:
                 home = pwd.getpwnam(person).pw_dir
             except KeyError:
-                message = f"no account {person} in this facility's directory"
+                message = f"this facility's directory has no account {person}, or does not answer"
                 raise self._failure("account", message) from None
         kept = [name.strip() for name in self.req_keepvars.split(",") if name.strip()]
         python = f"{grant.environment.prefix}/bin/python"

@@ -22,7 +22,12 @@ _UNNEEDED = (
     "rfc3987",
     "jsonpointer",
 )
-_PRELOADED = ("jupyter_server.serverapp", "jupyterhub.singleuser.extension", "jupyterlab.labapp")
+_PRELOADED = (
+    "jupyter_server.serverapp",
+    "jupyterhub.singleuser.extension",
+    "jupyterlab.labapp",
+    "afportal.session.hub_auth",
+)
 
 
 def _keep_out() -> None:
@@ -44,9 +49,13 @@ def serve(token: str) -> None:
         token: the server's own, taken from the exchange. It is handed over as
             configuration, so that it stands in no environment: a kernel inherits none.
     """
-    from jupyterhub.singleuser.extension import JupyterHubSingleUser
+    from jupyterhub.singleuser import extension
     from traitlets.config import Config
 
+    from afportal.session.hub_auth import SessionHubAuth
+
+    # The class of its client for the hub is not a setting of the server's.
+    extension.HubOAuth = SessionHubAuth
     sys.argv[:] = ["jupyterhub-singleuser"]
     config = Config()
     config.HubAuth.api_token = token
@@ -55,7 +64,7 @@ def serve(token: str) -> None:
     config.LabApp.news_url = None
     config.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
     # launch_instance() takes no configuration; this is the rest of what it does.
-    server = JupyterHubSingleUser.initialize_server(
+    server = extension.JupyterHubSingleUser.initialize_server(
         argv=['--ServerApp.jpserver_extensions={"afportal.session.extension": True}'], config=config
     )
     server.start()
