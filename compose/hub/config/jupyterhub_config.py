@@ -1,50 +1,85 @@
-"""The testbed's hub: a portal by one call, and what this instance needs beside it."""
+"""The testbed's hubs: one file for every instance; which one it is stands in the environment."""
 
+import os
 from pathlib import Path
 
-from afportal.auth import DirectoryAuthenticator
 from afportal.configure import configure
+from afportal.hubs import read_hubs
 
 c = get_config()  # noqa: F821 - given by JupyterHub
-KEYS = Path("/keys/hub")
+HUB, INSTANCE = os.environ["AF_HUB"], os.environ["AF_INSTANCE"]
+DOMAIN, PORT = os.environ["AF_DOMAIN"], os.environ["AF_PORT"]
+FRONT = f"https://hubs.{DOMAIN}:{PORT}"
+KEYS, CELL = Path("/keys/hub"), Path("/srv/hub/data")
 
 
-def secret(name: str) -> str:
-    return (KEYS / name).read_text().strip()
+def secret(path: Path) -> str:
+    return path.read_text().strip()
 
 
-configure(c, "/etc/afportal/portal.yaml")
+hub = read_hubs("/etc/afportal/hubs.yaml").hub(HUB)
+configure(
+    c,
+    "/etc/afportal/portal.yaml",
+    cell=INSTANCE,
+    hub_url=f"http://hub-{INSTANCE}:8081/{HUB}/hub/api",
+    backends=hub.backends,
+)
 
-c.JupyterHub.ip = "0.0.0.0"
-c.JupyterHub.bind_url = "http://:8000"
+# Where it listens, where jobs reach it, and where browsers do
+c.JupyterHub.bind_url = f"http://:8000/{HUB}/"
 c.JupyterHub.hub_bind_url = "http://0.0.0.0:8081"
-c.JupyterHub.hub_connect_url = "http://hub:8081"
-c.JupyterHub.db_url = "sqlite:////srv/hub/data/jupyterhub.sqlite"
-c.JupyterHub.cookie_secret = bytes.fromhex(secret("cookie_secret"))
+c.JupyterHub.hub_connect_url = f"http://hub-{INSTANCE}:8081"
+c.JupyterHub.public_url = f"{FRONT}/{HUB}/"
+
+# What makes it a cell: a database, cookies, a proxy and encrypted tokens of its own
+c.JupyterHub.db_url = f"sqlite:///{CELL}/jupyterhub.sqlite"
+c.JupyterHub.cookie_secret = bytes.fromhex(secret(CELL / "keys/cookie_secret"))
+c.CryptKeeper.keys = [bytes.fromhex(secret(CELL / "keys/crypt_key"))]
+# The proxy is a service of its own: a hub that restarts leaves every session connected.
+c.ConfigurableHTTPProxy.should_start = False
+c.ConfigurableHTTPProxy.api_url = f"http://chp-{INSTANCE}:8001"
+c.ConfigurableHTTPProxy.auth_token = secret(CELL / "keys/proxy_auth_token")
+
 c.JupyterHub.allow_named_servers = True
 c.JupyterHub.named_server_limit_per_user = 5
 c.JupyterHub.init_spawners_timeout = 10
 c.JupyterHub.authenticate_prometheus = True
+# A day at most; the front door's own session ends sooner.
+c.JupyterHub.cookie_max_age_days = 1
+c.JupyterHub.tornado_settings["cookie_options"] = {"secure": True, "samesite": "Lax"}
 
-# The proxy is a service of its own: a hub that restarts leaves every session connected.
-c.ConfigurableHTTPProxy.should_start = False
-c.ConfigurableHTTPProxy.api_url = "http://hub-proxy:8001"
-c.ConfigurableHTTPProxy.auth_token = secret("proxy_auth_token")
-
-c.JupyterHub.authenticator_class = DirectoryAuthenticator
-c.LDAPAuthenticator.server_address = "ldap"
-c.LDAPAuthenticator.server_port = 389
-c.LDAPAuthenticator.tls_strategy = "insecure"
-c.LDAPAuthenticator.bind_dn_template = ["uid={username},ou=people,dc=af,dc=test"]
+# Who may log in is decided where they log in.
 c.Authenticator.allow_all = True
+if hub.login == "keycloak":
+    c.JupyterHub.authenticator_class = "afportal.auth.KeycloakAuthenticator"
+    c.KeycloakAuthenticator.issuer = f"https://login.{DOMAIN}:{PORT}/realms/af"
+    c.KeycloakAuthenticator.inside_url = "http://keycloak:8080/realms/af"
+    c.KeycloakAuthenticator.client_id = "oauth-hub"
+    c.KeycloakAuthenticator.client_secret = secret(KEYS / "oauth_client_secret")
+    c.KeycloakAuthenticator.oauth_callback_url = f"{FRONT}/{HUB}/hub/oauth_callback"
+    c.KeycloakAuthenticator.logged_out_url = f"{FRONT}/-/logged-out"
+else:
+    c.JupyterHub.authenticator_class = "afportal.auth.RemoteUserAuthenticator"
+    c.RemoteUserAuthenticator.proxy_secret = secret(Path("/keys/door/proxy_secret"))
 
-# The harness's own identity: reads metrics and every spawn's record, changes nothing.
-c.JupyterHub.services = [{"name": "judge", "api_token": secret("judge_token")}]
+c.JupyterHub.services = [
+    # The harness's own identity: reads metrics and every spawn's record, changes nothing. It
+    # comes by the API door, which takes no token without its instance's name behind it.
+    {"name": "judge", "api_token": f"{secret(KEYS / 'judge_stem')}.{INSTANCE}"},
+    # The front door's pages: where a person's servers are, and one Log Out for all hubs.
+    {"name": "front", "api_token": secret(KEYS / "front_token")},
+]
 c.JupyterHub.load_roles = [
     {
         "name": "judge",
         "scopes": ["read:metrics", "list:users", "read:users", "read:servers"],
         "services": ["judge"],
+    },
+    {
+        "name": "front",
+        "scopes": ["list:users", "read:users", "read:servers", "custom:af:end-sessions"],
+        "services": ["front"],
     },
     # A person may make tokens and follow and cancel their own spawns.
     {"name": "user", "scopes": ["self"]},
