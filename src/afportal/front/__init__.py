@@ -1,0 +1,1 @@
+"""The facility's first page, and which instance of a hub a person comes to."""

@@ -1,0 +1,71 @@
+"""Serves the front's pages until ended by TERM."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from afportal.front.app import make_app, make_templates
+from afportal.front.cells import Cells
+from afportal.front.handlers import Front
+from afportal.front.page import read_page
+from afportal.front.state import State
+from afportal.front.watched import Watched
+from afportal.hubs import read_hubs
+
+
+def main() -> None:
+    """Read the settings and serve."""
+    parser = argparse.ArgumentParser(prog="python -m afportal.front", description=__doc__)
+    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--hubs", required=True, help="hubs.yaml")
+    parser.add_argument("--page", required=True, help="front.yaml")
+    parser.add_argument("--state", required=True, help="folder of announcement and drained")
+    parser.add_argument("--proxy-secret-file", required=True)
+    parser.add_argument("--hub-token-file", required=True)
+    parser.add_argument("--hubs-url", required=True, help="as browsers see it")
+    parser.add_argument("--login-url", default="", help="default: login. in place of hubs.")
+    parser.add_argument(
+        "--login-health-url",
+        default="http://keycloak:8080/realms/af/.well-known/openid-configuration",
+        help="answers with 200 when people can log in",
+    )
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    # Apache logs every request already, and says who.
+    logging.getLogger("tornado.access").setLevel(logging.WARNING)
+    hubs_url = args.hubs_url.rstrip("/")
+    name = urlsplit(hubs_url).netloc
+    try:
+        front = Front(
+            page=Watched(args.page, read_page),
+            hubs=Watched(args.hubs, read_hubs),
+            state=State(args.state),
+            cells=Cells(Path(args.hub_token_file).read_text().strip()),
+            templates=make_templates(),
+            proxy_secret=Path(args.proxy_secret_file).read_text().strip(),
+            hubs_url=hubs_url,
+            login_url=args.login_url.rstrip("/") or "https://" + name.replace("hubs.", "login.", 1),
+            login_health_url=args.login_health_url,
+        )
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"front: {error}") from None
+    asyncio.run(_serve(front, args.port))
+
+
+async def _serve(front: Front, port: int) -> None:
+    over = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, over.set)
+    make_app(front).listen(port)
+    logging.getLogger("afportal.front").info("listening on port %d", port)
+    await over.wait()
+
+
+if __name__ == "__main__":
+    main()

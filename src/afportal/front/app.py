@@ -1,0 +1,59 @@
+"""The front as a tornado application."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from tornado.web import Application, RedirectHandler, StaticFileHandler
+
+from afportal.front import handlers
+from afportal.front.handlers import Front
+
+HERE = Path(__file__).resolve().parent
+HUB = r"([a-z][a-z0-9]{0,15})"
+
+
+def make_templates() -> Environment:
+    """The pages' templates; every value is escaped."""
+    return Environment(
+        loader=PackageLoader("afportal.front"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+class _Static(StaticFileHandler):
+    def set_extra_headers(self, path: str) -> None:  # noqa: ARG002 - tornado's
+        self.set_header("Cache-Control", "max-age=300")
+        self.clear_header("Server")
+
+
+def make_app(front: Front) -> Application:
+    """Every address of the front with its page."""
+    own: dict[str, Any] = {"front": front}
+    pages: list[tuple[str, type[handlers.FrontHandler]]] = [
+        (r"/", handlers.LandingHandler),
+        (r"/logout", handlers.LogoutHandler),
+        (r"/-/healthz", handlers.HealthHandler),
+        (r"/-/announcement", handlers.AnnouncementHandler),
+        (r"/-/account", handlers.AccountHandler),
+        (rf"/-/go/{HUB}", handlers.GoHandler),
+        (rf"/-/elsewhere/{HUB}", handlers.ElsewhereHandler),
+        (rf"/-/unavailable/{HUB}", handlers.UnavailableHandler),
+        (rf"/-/no-route/{HUB}", handlers.NoRouteHandler),
+        (r"/-/logged-out", handlers.LoggedOutHandler),
+    ]
+    return Application(
+        [
+            *((pattern, handler, own) for pattern, handler in pages),
+            (r"/-/static/([a-z.-]+)", _Static, {"path": str(HERE / "static")}),
+            (r"/favicon\.ico", RedirectHandler, {"url": "/-/static/icon.svg"}),
+        ],
+        default_handler_class=handlers.NotFoundHandler,
+        default_handler_args=own,
+        front=front,
+    )
