@@ -300,7 +300,11 @@ class Bed:
     @property
     def front_door_url(self) -> str:
         """Where a browser enters: the port that a running container publishes, else the set one."""
-        return f"http://127.0.0.1:{self.published_port() or self.settings.port}"
+        return self.front_door("hubs")
+
+    def front_door(self, name: str) -> str:
+        """The same for each of the front door's names: `hubs`, `login`, `api`."""
+        return self.settings.front_door(name, self.published_port())
 
     def published_port(self) -> int | None:
         """The host's port of the front door, when it is up."""

@@ -83,14 +83,14 @@ def run(
             figures |= compare_clocks(records, after - before)
         failures += breaches(records, backends, thresholds, planned=users * rounds)
         # Kept before the queues are asked: a testbed that broke by now must not take them along.
-        versions = facility_versions(logins, bed) if logins.known else {}
+        versions = facility_versions(logins, bed)
         measured.results(records, figures, versions).write(folder)
         if bed is not None and observed:
             try:
-                orphans.expect_none(bed, logins.observer(), timeout_s=15)
+                orphans.expect_none(bed, logins.observers(), timeout_s=15)
             except ScenarioFailed as error:
                 failures.append(str(error))
-            figures["orphans"] = orphans.find(bed, logins.observer()).count
+            figures["orphans"] = orphans.find(bed, logins.observers()).count
     results: Results = measured.results(records, figures, versions)
     results.write(folder)
     return Verdict(results, failures)
@@ -169,7 +169,7 @@ def _summary(records: Sequence[SpawnRecord]) -> dict[str, float]:
 
 
 def _hub_clock(logins: Logins) -> Spread:
-    return HubMetrics.read(logins.observer()).spread(SPAWN_DURATION, status="success")
+    return HubMetrics.read(*logins.observers()).spread(SPAWN_DURATION, status="success")
 
 
 def _load(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from testbed import doctor, engine, evidence, health, images, settings
+from testbed import doctor, engine, evidence, health, hubs, images, settings
 from testbed.bed import Bed
 from testbed.errors import TestbedError, UsageError
 from testbed.progress import say
@@ -21,6 +21,8 @@ def up(
     bed: Bed, *, only: tuple[str, ...], scale: Mapping[str, int], wait_s: float, build: bool
 ) -> bool:
     """See `Bed.up`."""
+    for change in hubs.render(bed.settings.home):
+        say(f"{change.path} made anew from {hubs.HUBS_FILE}: {change.words}")
     engine.ensure(bed.settings, say)
     compose = bed.compose
     compose.require(*only, *scale)

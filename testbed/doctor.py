@@ -1,12 +1,13 @@
 """Is this machine fit for a testbed? Each problem with its cure."""
 
+import os
 import shutil
 import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from testbed import engine
+from testbed import apt, chromium, engine
 from testbed.bed import PROJECT_LABEL, Bed
 from testbed.errors import ExplainedError, TestbedError
 
@@ -30,7 +31,7 @@ def examine(bed: Bed) -> list[Check]:
     if checks[-1].ok:
         checks += [plugins(), cgroup(bed), memory(bed), disk(bed, bed.settings.min_disk_mib),
                    port(bed)]  # fmt: skip
-    return [*checks, ca_bundle(bed)]
+    return [*checks, ca_bundle(bed), browser()]
 
 
 def require_room(bed: Bed, *, building: bool, whole: bool) -> None:
@@ -138,7 +139,7 @@ def port(bed: Bed) -> Check:
         try:
             probe.bind(("127.0.0.1", wanted))
         except PermissionError:
-            return Check("port", False, f"{wanted} is for root only", "testbed up --port 8001")
+            return Check("port", False, f"{wanted} is for root only", "testbed up --port 8444")
         except OSError:
             return Check(
                 "port",
@@ -152,6 +153,20 @@ def port(bed: Bed) -> Check:
 def ca_bundle(bed: Bed) -> Check:
     bundle = bed.settings.ca_bundle
     return Check("ca bundle", True, str(bundle) if bundle else "none found: certifi's will do")
+
+
+def browser() -> Check:
+    """Whether browser scenarios can run; without it everything else still does."""
+    found = chromium.find()
+    if found:
+        return Check("browser", True, f"{found.version()} at {found.browser}")
+    installs = apt.is_debian() and os.geteuid() == 0
+    return Check(
+        "browser",
+        True,
+        "no Chromium with its driver: "
+        + ("installed when a browser scenario asks for it" if installs else chromium.BY_HAND),
+    )
 
 
 def _holder(bed: Bed, port: int) -> str:

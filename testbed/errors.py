@@ -28,6 +28,10 @@ class ScenarioFailed(ExplainedError):
     exit_code = 1
 
 
+class LoginRefused(ScenarioFailed):
+    """Name, password or code were not taken; `seen` has the login page's own words."""
+
+
 class UsageError(ExplainedError):
     """What was typed, or stands in a file that a person wrote, cannot be followed."""
 

@@ -1,4 +1,4 @@
-"""One person at one hub, by its REST API: log in, spawn and follow it, list, stop."""
+"""One person at one hub, by its REST API: spawn and follow it, list, stop."""
 
 import json
 import re
@@ -6,13 +6,13 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from html import unescape
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote
 
 import requests
 
-from testbed.errors import ScenarioFailed, UsageError
+from testbed import loopback
+from testbed.errors import ScenarioFailed
 from testbed.promises import expect_within
 from testbed.results import HUB_PHASES, stamp
 from testbed.secret import Secret
@@ -22,8 +22,7 @@ Options = Mapping[str, str | int]
 # The hub writes an empty line every 8 s while a spawn has no news
 # (`keepalive_interval` of its progress handler), so longer silence means it is gone.
 _STREAM_SILENCE_S = 30.0
-_REQUEST_TIMEOUT_S = 60.0
-_TOKEN_LIFE_S = 24 * 3600
+REQUEST_TIMEOUT_S = 60.0
 
 
 class HubUnreachable(ScenarioFailed):
@@ -41,10 +40,6 @@ class HubRefused(ScenarioFailed):
 
 class SpawnRefused(HubRefused):
     """A spawn was not accepted: the options are wrong, or the server runs already."""
-
-
-class LoginRefused(ScenarioFailed):
-    """Name and password were not taken."""
 
 
 class SpawnFailed(ScenarioFailed):
@@ -93,57 +88,27 @@ class HubClient:
         self.url = url.rstrip("/")
         self.user = user
         self.verify = verify
-        self._session = requests.Session()
-        # Neither .netrc nor proxy variables of this machine may change what is judged.
-        self._session.trust_env = False
-        self._session.verify = verify
+        self._session = loopback.session(verify)
         self._session.headers["Authorization"] = f"token {token}"
 
-    @classmethod
-    def login(cls, url: str, user: str, password: Secret, *, verify: str | bool = True) -> Self:
-        """Log in as a browser does, by the form, and make a token for the rest.
-
-        Raises:
-            LoginRefused: Wrong name or password, or the person may not use this hub.
-            HubUnreachable: No answer.
-        """
-        url = url.rstrip("/")
-        with requests.Session() as browser:
-            browser.trust_env = False
-            browser.verify = verify
-            try:
-                page = browser.get(f"{url}/hub/login", timeout=_REQUEST_TIMEOUT_S)
-                page.raise_for_status()
-                answer = browser.post(
-                    f"{url}/hub/login",
-                    params={"next": "/hub/token"},
-                    data={"_xsrf": _xsrf(browser), "username": user, "password": password},
-                    timeout=_REQUEST_TIMEOUT_S,
-                )
-                if answer.status_code in (401, 403) or answer.url.startswith(f"{url}/hub/login"):
-                    raise LoginRefused(
-                        f"{user} could not log in at {url}",
-                        seen=f"HTTP {answer.status_code}: {_login_error(answer.text)}",
-                        cure="testbed users",
-                    )
-                answer.raise_for_status()
-                made = browser.post(
-                    f"{url}/hub/api/users/{quote(user)}/tokens",
-                    headers={"X-XSRFToken": _xsrf(browser), "Referer": f"{url}/hub/token"},
-                    json={"note": "af-testbed judges", "expires_in": _TOKEN_LIFE_S},
-                    timeout=_REQUEST_TIMEOUT_S,
-                )
-            except requests.RequestException as error:
-                raise HubUnreachable(
-                    f"no login at {url}", seen=_brief(error), cure="testbed status"
-                ) from error
-        _expect(made, f"POST users/{user}/tokens")
-        return cls(url, user, Secret(made.json()["token"]), verify=verify)
+    def again(self, token: Secret | None = None) -> "HubClient":
+        """The same person at the same hub with connections of its own, or with another token."""
+        return HubClient(self.url, self.user, token or self.token, verify=self.verify)
 
     @property
     def token(self) -> Secret:
         """The person's token, for sockets; never to be printed."""
         return Secret(str(self._session.headers["Authorization"]).removeprefix("token "))
+
+    @property
+    def instance(self) -> str:
+        """The hub instance that made the token, by its last part; empty where none is named."""
+        return self.token.rpartition(".")[2] if "." in self.token else ""
+
+    @property
+    def log_command(self) -> str:
+        """How to read the log of the hub that is asked."""
+        return f"testbed logs hub-{self.instance}" if self.instance else "testbed status"
 
     def close(self) -> None:
         """Drop the connections; the token stays valid until it expires."""
@@ -152,7 +117,7 @@ class HubClient:
     # Requests
 
     def request(
-        self, method: str, path: str, *, timeout_s: float = _REQUEST_TIMEOUT_S, **more: Any
+        self, method: str, path: str, *, timeout_s: float = REQUEST_TIMEOUT_S, **more: Any
     ) -> requests.Response:
         """Ask anything of the front door as this person; the answer may be an error.
 
@@ -171,7 +136,7 @@ class HubClient:
             )
         except requests.RequestException as error:
             raise HubUnreachable(
-                f"{method} {path} got no answer", seen=_brief(error), cure="testbed status"
+                f"{method} {path} got no answer", seen=brief(error), cure="testbed status"
             ) from error
 
     def get_json(self, path: str) -> Any:
@@ -181,7 +146,7 @@ class HubClient:
             HubRefused: Any status but 2xx.
         """
         answer = self.request("GET", path)
-        _expect(answer, f"GET {path}")
+        expect_ok(answer, f"GET {path}")
         return answer.json()
 
     # Servers
@@ -261,7 +226,7 @@ class HubClient:
                 raise ScenarioFailed(
                     f"{spawn.user}/{spawn.server} not ready after {timeout_s:g} s",
                     seen=f"last told: {spawn.messages[-1] if spawn.messages else 'nothing'}",
-                    cure="testbed logs hub",
+                    cure=self.log_command,
                 )
             # The stream opens only once the hub has accepted; its answer says so, and
             # while that is kept back the stream is asked for again.
@@ -278,7 +243,7 @@ class HubClient:
         with answer:
             if answer.status_code in (400, 404):
                 return
-            _expect(answer, f"GET {path}")
+            expect_ok(answer, f"GET {path}")
             try:
                 for line in answer.iter_lines(decode_unicode=True):
                     if line.startswith("data:"):
@@ -289,7 +254,7 @@ class HubClient:
                         return
             except requests.RequestException as error:
                 raise HubUnreachable(
-                    f"the progress of {self.user}/{spawn.server} broke off", seen=_brief(error)
+                    f"the progress of {self.user}/{spawn.server} broke off", seen=brief(error)
                 ) from error
 
     def stop(self, server: str = "", *, timeout_s: float = 60.0) -> tuple[float, float]:
@@ -307,13 +272,13 @@ class HubClient:
         path += f"/servers/{quote(server)}" if server else "/server"
         answer = self.request("DELETE", path)
         if answer.status_code != 404:
-            _expect(answer, f"DELETE {path}")
+            expect_ok(answer, f"DELETE {path}")
         expect_within(
             timeout_s,
             lambda: not self._there(server),
             what=f"server {self.user}/{server} stopped",
             poll_s=0.1,
-            hint="testbed logs hub",
+            hint=self.log_command,
         )
         return asked, time.time()
 
@@ -332,7 +297,7 @@ class _SpawnRequest:
         self._error: HubUnreachable | None = None
         self._done = threading.Event()
         # A session is not made for two threads, and this one has a stream open meanwhile.
-        self._client = HubClient(client.url, client.user, client.token, verify=client.verify)
+        self._client = client.again()
         stamp(spawn.own_unix_s, "click")
         threading.Thread(target=self._post, args=[dict(spawn.options)], daemon=True).start()
 
@@ -386,22 +351,8 @@ def _note(spawn: Spawn, event: Progress) -> None:
             spawn.hub_unix_s.setdefault(event.phase, event.hub_unix_s)
 
 
-def _xsrf(browser: requests.Session) -> str:
-    """The newest XSRF cookie; the hub makes a new one when a person logs in."""
-    found = [cookie.value for cookie in browser.cookies if cookie.name == "_xsrf"]
-    if not found or found[-1] is None:
-        raise UsageError(
-            "the login page sets no XSRF cookie", seen="is this a JupyterHub's front door?"
-        )
-    return found[-1]
-
-
-def _login_error(page: str) -> str:
-    match = re.search(r'class="login_error"[^>]*>(.*?)<', page, re.DOTALL)
-    return unescape(match.group(1)).strip() if match else "no word why"
-
-
-def _expect(answer: requests.Response, request: str) -> None:
+def expect_ok(answer: requests.Response, request: str) -> None:
+    """Raise HubRefused, with what the answer says, for any status but 2xx."""
     if not answer.ok or answer.is_redirect:
         raise HubRefused(request, answer.status_code, _message(answer))
 
@@ -414,7 +365,7 @@ def _message(answer: requests.Response) -> str:
         return answer.reason or "no word why"
 
 
-def _brief(error: requests.RequestException) -> str:
+def brief(error: requests.RequestException) -> str:
     """An error's kind and gist; never its request, whose headers hold a token."""
     text = re.sub(r"\btoken=[^&\s]+", "token=…", str(error))
     return f"{type(error).__name__}: {text}"

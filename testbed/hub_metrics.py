@@ -1,4 +1,4 @@
-"""What the hub counts of itself, read from its Prometheus page."""
+"""What hubs count of themselves, read from their Prometheus pages."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -28,27 +28,33 @@ class Spread:
 
 
 class HubMetrics:
-    """One reading of the hub's page."""
+    """One reading of the pages of one hub instance, or of several as one."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, *texts: str) -> None:
         self._samples = [
-            sample for family in text_string_to_metric_families(text) for sample in family.samples
+            sample
+            for text in texts
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
         ]
 
     @classmethod
-    def read(cls, observer: HubClient) -> "HubMetrics":
-        """Read the page now.
+    def read(cls, *observers: HubClient) -> "HubMetrics":
+        """Read the pages now.
 
         Args:
-            observer: Somebody with the scope `read:metrics`.
+            observers: Somebody with the scope `read:metrics`, at each instance that counts.
 
         Raises:
             HubRefused: Somebody without.
         """
-        answer = observer.request("GET", "/hub/metrics")
-        if answer.status_code != 200:
-            raise HubRefused("GET /hub/metrics", answer.status_code, answer.reason or "")
-        return cls(answer.text)
+        texts = []
+        for observer in observers:
+            answer = observer.request("GET", "/hub/metrics")
+            if answer.status_code != 200:
+                raise HubRefused("GET /hub/metrics", answer.status_code, answer.reason or "")
+            texts.append(answer.text)
+        return cls(*texts)
 
     def total(self, name: str, **labels: str) -> float:
         """The sum of all samples of this name that carry these labels; 0 of none."""
@@ -59,13 +65,13 @@ class HubMetrics:
         return Spread(self.total(f"{name}_count", **labels), self.total(f"{name}_sum", **labels))
 
     def require(self, name: str) -> None:
-        """Fail when the hub has no metric of this name at all.
+        """Fail when no hub has a metric of this name at all.
 
         Raises:
             ScenarioFailed: It has none.
         """
         if not any(sample.name == name for sample in self._samples):
-            raise ScenarioFailed(f"the hub exports no {name}", cure="testbed logs hub")
+            raise ScenarioFailed(f"no hub exports {name}", cure="testbed status")
 
     def _values(self, name: str, labels: dict[str, str]) -> Iterable[float]:
         for sample in self._samples:

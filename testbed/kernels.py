@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode
 
 import websocket
 
+from testbed import loopback
 from testbed.errors import ScenarioFailed
 from testbed.hub_client import HubClient, HubRefused, HubUnreachable
 
@@ -69,17 +70,13 @@ class Kernel:
         return cls(client, server, answer.json()["id"])
 
     def _connect(self) -> websocket.WebSocket:
-        url = "ws" + self._client.url.removeprefix("http") + self._path + "/channels"
-        verify = self._client.verify
+        query = urlencode({"session_id": self._session_id})
         try:
             # The token goes in a header: in the address it would stand in every log.
-            return websocket.create_connection(
-                f"{url}?{urlencode({'session_id': self._session_id})}",
+            return loopback.web_socket(
+                f"{self._client.url}{self._path}/channels?{query}",
                 header={"Authorization": f"token {self._client.token}"},
-                suppress_origin=True,
-                timeout=120,
-                http_no_proxy=["*"],
-                sslopt={"ca_certs": verify} if isinstance(verify, str) else {},
+                verify=self._client.verify,
             )
         except (OSError, websocket.WebSocketException) as error:
             raise HubUnreachable(

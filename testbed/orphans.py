@@ -1,7 +1,7 @@
 """Jobs without a server and servers without a job, by what schedulers and hub say themselves."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ _SQUEUE_FORMAT = _SEPARATOR.join(("%i", "%u", "%T", "%j", "%k"))
 
 @dataclass(frozen=True)
 class Job:
-    """A portal's job as its scheduler shows it; `server` is `person/name`."""
+    """A portal's job as its scheduler shows it; `server` is `person/name`, `cell` its hub's."""
 
     backend: str
     job_id: str
@@ -32,23 +32,27 @@ class Job:
     server: str
 
     def __str__(self) -> str:
-        return f"{self.backend} job {self.job_id} of {self.owner} ({self.state}, for {self.server})"
+        return (
+            f"{self.backend} job {self.job_id} of {self.owner} "
+            f"({self.state}, for {self.server} of {self.cell})"
+        )
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server as its hub shows it."""
+    """A server as its hub instance shows it."""
 
     person: str
     name: str
     backend: str
+    cell: str
 
     @property
     def key(self) -> str:
         return f"{self.person}/{self.name}"
 
     def __str__(self) -> str:
-        return f"server {self.key} on {self.backend}"
+        return f"server {self.key} of {self.cell} on {self.backend}"
 
 
 @dataclass(frozen=True)
@@ -121,38 +125,41 @@ def jobs(bed: Bed) -> list[Job]:
     return condor_jobs(bed) + slurm_jobs(bed)
 
 
-def servers(observer: HubClient) -> list[Server]:
-    """Every server that the hub has, starting, running or stopping.
+def servers(observers: Iterable[HubClient]) -> list[Server]:
+    """Every server that the hubs have, starting, running or stopping.
 
     Args:
-        observer: Somebody with the rights to list everybody's servers.
+        observers: Somebody with the rights to list everybody's servers, at each instance.
     """
     found = []
-    for person, models in observer.all_servers().items():
-        for name, model in models.items():
-            found.append(Server(person, name, str(_backend(model))))
+    for observer in observers:
+        for person, models in observer.all_servers().items():
+            for name, model in models.items():
+                found.append(Server(person, name, str(_backend(model)), observer.instance))
     return found
 
 
 def compare(jobs: Iterable[Job], servers: Iterable[Server]) -> Orphans:
     """What of these has no other half; a local server needs no job."""
     jobs, servers = list(jobs), list(servers)
-    held = {server.key for server in servers}
-    served = {job.server for job in jobs}
+    held = {(server.cell, server.key) for server in servers}
+    served = {(job.cell, job.server) for job in jobs}
     return Orphans(
-        jobs=[job for job in jobs if job.server not in held],
+        jobs=[job for job in jobs if (job.cell, job.server) not in held],
         servers=[
-            server for server in servers if server.backend != "local" and server.key not in served
+            server
+            for server in servers
+            if server.backend != "local" and (server.cell, server.key) not in served
         ],
     )
 
 
-def find(bed: Bed, observer: HubClient) -> Orphans:
-    """The orphans there are now."""
-    return compare(jobs(bed), servers(observer))
+def find(bed: Bed, observers: Sequence[HubClient]) -> Orphans:
+    """The orphans there are now, in the cells of all hub instances."""
+    return compare(jobs(bed), servers(observers))
 
 
-def expect_none(bed: Bed, observer: HubClient, *, timeout_s: float = 30.0) -> None:
+def expect_none(bed: Bed, observers: Sequence[HubClient], *, timeout_s: float = 30.0) -> None:
     """Every job has its server and every server its job, at the latest after `timeout_s`.
 
     A server that is stopping loses its job a moment before the hub has noticed, so the
@@ -165,7 +172,7 @@ def expect_none(bed: Bed, observer: HubClient, *, timeout_s: float = 30.0) -> No
 
     def none_left() -> bool:
         nonlocal seen
-        seen = find(bed, observer)
+        seen = find(bed, observers)
         return seen.count == 0
 
     try:

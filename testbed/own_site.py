@@ -2,18 +2,33 @@
 
 import base64
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from testbed import hubs
 from testbed.bed import Bed
 from testbed.errors import TestbedError
-from testbed.site import Backend, Hub, Person, Site, write_site
+from testbed.site import (
+    BACKENDS,
+    Backend,
+    BackendName,
+    Hub,
+    Login,
+    Person,
+    Site,
+    keep_secret,
+    write_site,
+)
 
 _PASSWORDS = "/run/keys/ldap/passwords.json"
-_OBSERVER_TOKEN = "/keys/hub/judge_token"  # noqa: S105 - a place, not a token
+_SEEDS = "/run/keys/keycloak/totp.json"
+_FEDERATION = "/run/keys/keycloak/federation.json"
+_PROVIDER = "federation"
+_OBSERVER_STEM = "/keys/hub/judge_stem"
+_CA = "/keys/tls/ca.pem"
 _BASE = "dc=af,dc=test"
+_OPTIONS: Mapping[BackendName, Backend] = {"htcondor": Backend(options={"class": "reserved"})}
 
 
 @dataclass
@@ -27,47 +42,88 @@ class Account:
 
 
 def write(bed: Bed) -> Path:
-    """Write the site file of a running testbed, and its secrets in files of mode 0600 beside it.
+    """Write the site file of a running testbed; secrets go into files of mode 0600 beside it.
 
     Raises:
-        TestbedError: The directory or the hub does not give what is needed.
+        TestbedError: A service does not give what is needed.
+        UsageError: `hubs.yaml` is wrong.
     """
     folder = bed.settings.state_dir
     secrets = folder / "secrets"
     secrets.mkdir(parents=True, exist_ok=True)
     secrets.chmod(0o700)
-    passwords = json.loads(_read(bed, "ldap", _PASSWORDS))
-    people = []
-    for account in accounts(_directory(bed)):
-        path = secrets / f"{account.name}.password"
-        _keep(path, passwords[account.name])
-        people.append(
-            Person(
-                name=account.name,
-                role="student" if "tutorial" in account.groups else "person",
-                password_file=path.relative_to(folder),
-                uid=account.uid,
-                gid=account.gid,
-                groups=tuple(account.groups),
-            )
-        )
-    path = secrets / "observer.token"
-    _keep(path, _read(bed, "hub", _OBSERVER_TOKEN).strip())
-    people.append(Person(name="observer", role="observer", token_file=path.relative_to(folder)))
+    offered = hubs.read(bed.settings.home)
     site = Site(
         name=bed.project,
         front_door=bed.front_door_url,
-        needs=("faults", "students", "metrics", "gpu"),
-        hubs=(Hub(name="hub"),),
+        ca_bundle=Path("ca.pem"),
+        needs=("faults", "students", "metrics", "gpu", "front_door"),
+        login=Login(kind="keycloak"),
+        hubs=tuple(
+            Hub(
+                name=hub.name,
+                url=f"{bed.front_door_url}/{hub.name}",
+                api_url=f"{bed.front_door('api')}/{hub.name}",
+                backends=hub.backends,
+                instances=hub.instance_names,
+            )
+            for hub in offered
+        ),
         backends={
-            "htcondor": Backend(options={"class": "reserved"}),
-            "slurm": Backend(),
-            "local": Backend(),
+            name: _OPTIONS.get(name, Backend())
+            for name in BACKENDS
+            if any(name in hub.backends for hub in offered)
         },
-        users=tuple(people),
+        users=(
+            *_people(bed, folder, secrets),
+            _observer(bed, folder, secrets, offered[0].instance_names[0]),
+        ),
     )
+    (folder / "ca.pem").write_text(_read(bed, "proxy", _CA))
     write_site(site, bed.settings.site_file)
     return bed.settings.site_file
+
+
+def _people(bed: Bed, folder: Path, secrets: Path) -> Iterable[Person]:
+    """Who logs in with a password of the directory, and who through the other organisation.
+
+    Of people who are enrolled already the seed of their second factor is kept too.
+    """
+    passwords = json.loads(_read(bed, "ldap", _PASSWORDS))
+    seeds = json.loads(_read(bed, "keycloak", _SEEDS))
+    federated = json.loads(_read(bed, "keycloak", _FEDERATION))
+    for account in accounts(_directory(bed)):
+        password, totp = (secrets / f"{account.name}.{kind}" for kind in ("password", "totp"))
+        if account.name not in passwords:
+            continue
+        keep_secret(password, passwords[account.name])
+        if account.name in seeds:
+            keep_secret(totp, seeds[account.name])
+        yield Person(
+            name=account.name,
+            role="student" if "tutorial" in account.groups else "person",
+            password_file=password.relative_to(folder),
+            totp_file=totp.relative_to(folder),
+            uid=account.uid,
+            gid=account.gid,
+            groups=tuple(account.groups),
+        )
+    for name, password in sorted(federated.items()):
+        path = secrets / f"{name}.password"
+        keep_secret(path, password)
+        yield Person(
+            name=name,
+            role="federated",
+            provider=_PROVIDER,
+            password_file=path.relative_to(folder),
+        )
+
+
+def _observer(bed: Bed, folder: Path, secrets: Path, instance: str) -> Person:
+    """The judges' own identity; at each instance its token has that instance's name behind it."""
+    path = secrets / "observer.token"
+    keep_secret(path, _read(bed, f"hub-{instance}", _OBSERVER_STEM).strip())
+    return Person(name="observer", role="observer", token_file=path.relative_to(folder))
 
 
 def accounts(ldif: str) -> list[Account]:
@@ -128,10 +184,3 @@ def _read(bed: Bed, service: str, path: str) -> str:
     if not done.ok:
         raise TestbedError(f"{service} has no {path}", seen=done.stderr.strip(), cure="testbed up")
     return done.stdout
-
-
-def _keep(path: Path, secret: str) -> None:
-    part = path.with_suffix(".part")
-    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(secret + "\n")
-    part.replace(path)

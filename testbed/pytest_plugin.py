@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 
 from testbed import evidence, orphans, own_site, settings
 from testbed.bed import Bed
 from testbed.errors import ExplainedError, ScenarioFailed, TestbedError, UsageError
-from testbed.hub_client import HubClient, Spawn
-from testbed.logins import Logins
+from testbed.hub_client import HubClient, HubRefused, HubUnreachable, Spawn
+from testbed.logins import Logins, Visitor
 from testbed.settings import Settings
 from testbed.site import NEEDS, Site, load_site
 from testbed.waiting import wait_until
@@ -57,14 +56,16 @@ class _State:
             if not all(health.ok for health in bed.healths().values()):
                 bed.up()
             own_site.write(bed)
-            # The container can be well while the portal's source has just changed in it.
-            wait_until(
-                lambda: requests.get(f"{bed.front_door_url}/hub/api", timeout=10).ok,
-                60,
-                what="the hub behind the front door",
-                hint="testbed logs hub",
-                retry_on=(requests.RequestException,),
-            )
+            with Logins(load_site(bed.settings.site_file), self.settings.environ) as logins:
+                # Containers can be well while the portal's source has just changed in them.
+                for observer in logins.observers():
+                    wait_until(
+                        lambda observer=observer: observer.get_json("/hub/api/"),  # type: ignore[misc]
+                        60,
+                        what=f"hub {observer.instance} behind the API door",
+                        hint=observer.log_command,
+                        retry_on=(HubRefused, HubUnreachable),
+                    )
             self._bed = bed
         return self._bed
 
@@ -136,26 +137,20 @@ def logins(request: pytest.FixtureRequest) -> Logins:
 
 
 @pytest.fixture(scope="session")
-def observer(logins: Logins) -> HubClient:
-    """Who may list everybody's servers and read the metrics."""
-    return logins.observer()
-
-
-@pytest.fixture(scope="session")
-def people(site: Site, logins: Logins) -> tuple[HubClient, HubClient]:
-    """Two different people, logged in."""
+def people(site: Site, logins: Logins) -> tuple[Visitor, Visitor]:
+    """Two different people; each logs in at a hub when first asked for a client there."""
     first, second = site.people("person")[:2]
-    return logins.client(first.name), logins.client(second.name)
+    return logins.visitor(first.name), logins.visitor(second.name)
 
 
 @pytest.fixture(scope="session")
-def alice(people: tuple[HubClient, HubClient]) -> HubClient:
+def alice(people: tuple[Visitor, Visitor]) -> Visitor:
     """The first person of the site."""
     return people[0]
 
 
 @pytest.fixture(scope="session")
-def bob(people: tuple[HubClient, HubClient]) -> HubClient:
+def bob(people: tuple[Visitor, Visitor]) -> Visitor:
     """The second person of the site."""
     return people[1]
 
@@ -242,11 +237,11 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
     yield
     state = item.config.stash[_STATE]
     if _is_scenario(item) and state.running_bed and state.used:
-        orphans.expect_none(state.running_bed, state.logins().observer())
+        orphans.expect_none(state.running_bed, state.logins().observers())
 
 
 def _is_scenario(item: pytest.Item) -> bool:
-    return bool({"bed", "site", "logins", "observer"} & set(getattr(item, "fixturenames", ())))
+    return bool({"bed", "site", "logins"} & set(getattr(item, "fixturenames", ())))
 
 
 # Evidence, and what broke counted apart

@@ -39,17 +39,17 @@ def idle_queries_ratio(
     if len(people) < many:
         raise ScenarioFailed(f"{many} people are needed", seen=f"{site.name} has {len(people)}")
     options = {"backend": backend, **site.backend(backend).options}
-    clients = [logins.client(name) for name in people]
-    observer = logins.observer()
-    HubMetrics.read(observer).require(QUERIES)
+    clients = [logins.client(name, backend) for name in people]
+    observers = logins.observers()
+    HubMetrics.read(*observers).require(QUERIES)
     started: list[HubClient] = []
     try:
         say("one idle server")
         _spawn_all(clients[:1], options, started)
-        one = _count(observer, backend, window_s)
+        one = _count(observers, backend, window_s)
         say(f"{many} idle servers")
         _spawn_all(clients[1:], options, started)
-        all_of_them = _count(observer, backend, window_s)
+        all_of_them = _count(observers, backend, window_s)
     finally:
         with ThreadPoolExecutor(max_workers=8) as pool:
             list(pool.map(lambda client: client.stop(timeout_s=120), started))
@@ -72,12 +72,12 @@ def _spawn_all(
         list(pool.map(spawn, clients))
 
 
-def _count(observer: HubClient, backend: str, window_s: float) -> float:
-    """Queries a minute over the window, once the spawn's own quicker asking has passed."""
+def _count(observers: Sequence[HubClient], backend: str, window_s: float) -> float:
+    """All hubs' queries a minute over the window, once the spawn's own quicker asking passed."""
     pause = threading.Event()
     pause.wait(5.0)
-    before, begin = HubMetrics.read(observer), time.monotonic()
+    before, begin = HubMetrics.read(*observers), time.monotonic()
     pause.wait(window_s)
-    after, end = HubMetrics.read(observer), time.monotonic()
+    after, end = HubMetrics.read(*observers), time.monotonic()
     asked = after.total(QUERIES, scheduler=backend) - before.total(QUERIES, scheduler=backend)
     return asked * 60 / (end - begin)

@@ -14,6 +14,8 @@ from typing import Any
 from testbed.errors import UsageError
 
 DEFAULT_PROJECT = "af-testbed"
+DEFAULT_PORT = 8443
+DOMAIN = "af.localhost"  # browsers take all below localhost to the loopback
 PACKAGE = Path(__file__).resolve().parent
 
 CA_BUNDLES = (
@@ -67,6 +69,14 @@ class Settings:
     def site_file(self) -> Path:
         return self.state_dir / "site.toml"
 
+    def front_door(self, name: str, port: int | None = None) -> str:
+        """The address of one of the front door's names (`hubs`, `login`, `api`), without a slash.
+
+        Args:
+            port: Where it is published; default what was asked for.
+        """
+        return f"https://{name}.{DOMAIN}:{port or self.port}"
+
     @property
     def reports_dir(self) -> Path:
         return self.work / "reports"
@@ -81,7 +91,7 @@ def load(
 
     Args:
         project: Name of the compose project; default `AF_PROJECT` or `af-testbed`.
-        port: Front door; default `AF_PORT`, the port of the last `up`, 8000.
+        port: Front door; default `AF_PORT`, the port of the last `up`, 8443.
         environ: Read instead of the process's own environment.
 
     Raises:
@@ -105,7 +115,7 @@ def load(
             environ.get("AF_COMPOSE_FILE") or home / "compose" / "compose.yaml"
         ).absolute(),
         work=work,
-        port=asked_port or 8000,
+        port=asked_port or DEFAULT_PORT,
         port_is_asked=asked_port is not None,
         docker_host=environ.get("DOCKER_HOST") or None,
         docker_config=Path(environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json",

@@ -3,11 +3,19 @@
 An example:
 
     name = "af-testbed"
-    front_door = "http://127.0.0.1:8000"
+    front_door = "https://hubs.af.localhost:8443"
+    ca_bundle = "ca.pem"
     needs = ["faults", "metrics"]
 
+    [login]
+    kind = "keycloak"
+
     [[hubs]]
-    name = "hub"
+    name = "htc"
+    url = "https://hubs.af.localhost:8443/htc"
+    api_url = "https://api.af.localhost:8443/htc"
+    backends = ["htcondor", "local"]
+    instances = ["htc-1", "htc-2"]
 
     [backends.htcondor]
     options = { class = "reserved" }
@@ -15,11 +23,16 @@ An example:
     [[users]]
     name = "alice"
     password_file = "secrets/alice.password"
+    totp_file = "secrets/alice.totp"
     uid = 20001
+
+A facility with one plain JupyterHub and its own login form needs neither `[login]` nor more
+of a hub than its name.
 """
 
 import difflib
 import json
+import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,9 +61,10 @@ NEEDS = {
     "students": "at least 20 people for crowds",
     "metrics": "the hub's /hub/metrics can be read",
     "gpu": "GPUs, or stand-ins, can be asked for",
+    "front_door": "the testbed's own front door: names, sticky routes, API door, Keycloak",
 }
 
-_INLINE_SECRETS = ("password", "token", "secret")
+_INLINE_SECRETS = ("password", "token", "secret", "totp")
 
 
 def _without_slash(url: HttpUrl) -> HttpUrl:
@@ -59,18 +73,43 @@ def _without_slash(url: HttpUrl) -> HttpUrl:
     return url
 
 
+def _base_of_a_hub(url: HttpUrl) -> HttpUrl:
+    if url.query or url.fragment or (url.path or "").rstrip("/").endswith("/hub"):
+        raise ValueError("give the hub's base path at most; /hub is added")
+    return url
+
+
 FrontDoor = Annotated[HttpUrl, AfterValidator(_without_slash)]
+HubBase = Annotated[HttpUrl, AfterValidator(_base_of_a_hub)]
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Login(_Part):
+    """How people log in: at JupyterHub's own form, or at Keycloak behind the front door."""
+
+    kind: Literal["form", "keycloak"] = "form"
+
+
 class Hub(_Part):
-    """One hub instance; without an address of its own it answers at the front door."""
+    """A hub; without an address of its own it answers at the front door.
+
+    `url` is where a browser enters and `api_url` where a script with a token does, by default
+    the same; both with the hub's base path. A hub that names no `backends` has all of the
+    site's. `instances` are the cells of a balanced hub: a token's last part names one.
+    """
 
     name: str
-    url: FrontDoor | None = None
+    url: HubBase | None = None
+    api_url: HubBase | None = None
+    backends: tuple[BackendName, ...] = ()
+    instances: tuple[str, ...] = ()
+
+    def offers(self, *backends: str) -> bool:
+        """Whether all of these backends can be had here."""
+        return not self.backends or set(backends) <= set(self.backends)
 
 
 class Backend(_Part):
@@ -83,15 +122,22 @@ class Person(_Part):
     """Somebody the judges may log in as. Exactly one source of a secret.
 
     A person with role `observer` is never spawned for; the hub lets them read metrics
-    and other people's servers.
+    and other people's servers. One with role `federated` comes from another organisation:
+    `provider` is its name on the login page.
+
+    `totp_file` or `totp_env` has the base32 seed of a second factor. A file that is not there
+    yet belongs to somebody who enrols at their first login, and is written then.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9._-]{0,31}$")
-    role: Literal["person", "student", "observer"] = "person"
+    role: Literal["person", "student", "observer", "federated"] = "person"
+    provider: str | None = None
     password_env: str | None = None
     password_file: Path | None = None
     token_env: str | None = None
     token_file: Path | None = None
+    totp_env: str | None = None
+    totp_file: Path | None = None
     uid: int | None = Field(default=None, ge=1)
     gid: int | None = Field(default=None, ge=1)
     groups: tuple[str, ...] = ()
@@ -103,6 +149,12 @@ class Person(_Part):
             raise ValueError(
                 "name exactly one of password_env, password_file, token_env, token_file"
             )
+        if self.totp_env and self.totp_file:
+            raise ValueError("name one of totp_env, totp_file")
+        if self.logs_in_by == "token" and (self.totp_env or self.totp_file):
+            raise ValueError("a token needs no second factor: leave totp_env, totp_file out")
+        if (self.role == "federated") != (self.provider is not None):
+            raise ValueError('role = "federated" and provider go together')
         return self
 
     @property
@@ -117,6 +169,7 @@ class Site(_Part):
     front_door: FrontDoor
     ca_bundle: Path | None = None
     needs: tuple[str, ...] = ()
+    login: Login = Login()
     hubs: tuple[Hub, ...] = Field(min_length=1)
     backends: Mapping[BackendName, Backend] = Field(min_length=1)
     users: tuple[Person, ...] = Field(min_length=1)
@@ -138,8 +191,25 @@ class Site(_Part):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 problems.append(f"{what}: named more than once: {', '.join(twice)}")
-        if all(person.role == "observer" for person in self.users):
-            problems.append("users: nobody to spawn for; only observers")
+        if not self.people():
+            problems.append("users: nobody to spawn for; only observers or federated people")
+        problems += [
+            f"hubs: {hub.name} offers {name}, which is not among the backends"
+            for hub in self.hubs
+            for name in hub.backends
+            if name not in self.backends
+        ]
+        problems += [
+            f"backends.{backend}: no hub offers it"
+            for backend in self.backends
+            if not any(hub.offers(backend) for hub in self.hubs)
+        ]
+        second_factor = [p.name for p in self.users if p.totp_env or p.totp_file]
+        if second_factor and self.login.kind == "form":
+            problems.append(
+                f"users: {', '.join(second_factor)}: a second factor needs [login] kind = "
+                '"keycloak"'
+            )
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -148,17 +218,56 @@ class Site(_Part):
         """Whether the site has a backend, or meets a need, of this name."""
         return need in self.backends or need in self.needs
 
-    def hub_url(self, name: str | None = None) -> str:
-        """Where a hub answers, without a slash at the end; the first hub by default.
+    @property
+    def folder(self) -> Path:
+        """Where the site file lies; its relative paths count from there."""
+        return self._folder
+
+    def hub(self, name: str) -> Hub:
+        """The hub of this name.
 
         Raises:
             UsageError: No hub has that name.
         """
         for hub in self.hubs:
-            if name in (None, hub.name):
-                return str(hub.url or self.front_door).rstrip("/")
+            if hub.name == name:
+                return hub
         known = ", ".join(hub.name for hub in self.hubs)
         raise UsageError(f"no hub {name!r} in site {self.name}", seen=f"it has {known}")
+
+    def hub_for(self, *backends: str) -> Hub:
+        """The first hub that offers all of these backends.
+
+        Raises:
+            UsageError: None does.
+        """
+        for backend in backends:
+            self.backend(backend)
+        for hub in self.hubs:
+            if hub.offers(*backends):
+                return hub
+        raise UsageError(f"no hub of site {self.name} offers {' and '.join(backends)} together")
+
+    def routes(self) -> list[tuple[Hub, str]]:
+        """Hub and backend of every way to a server worth proving, in the file's order.
+
+        A hub counts if it offers something that none before it did, and then with all that
+        it offers.
+        """
+        found: list[tuple[Hub, str]] = []
+        for hub in self.hubs:
+            offered = [name for name in BACKENDS if name in self.backends and hub.offers(name)]
+            if set(offered) - {backend for _, backend in found}:
+                found += [(hub, backend) for backend in offered]
+        return found
+
+    def entry_url(self, hub: Hub) -> str:
+        """Where a browser enters a hub, without a slash at the end."""
+        return str(hub.url or self.front_door).rstrip("/")
+
+    def api_url(self, hub: Hub) -> str:
+        """Where a script with a token reaches a hub, without a slash at the end."""
+        return str(hub.api_url or self.entry_url(hub)).rstrip("/")
 
     def people(self, *roles: str) -> tuple[Person, ...]:
         """The users of these roles (by default `person` and `student`), in the file's order."""
@@ -213,18 +322,33 @@ class Site(_Part):
                 )
             return Secret(environment[variable])
         path = self._folder / (person.password_file or person.token_file or Path())
-        try:
-            secret = Secret(path.read_text(encoding="utf-8").strip())
-        except OSError as error:
-            raise UsageError(
-                f"{person.name}: the {person.logs_in_by} file cannot be read",
-                seen=f"{path}: {error.strerror}",
-            ) from error
-        if not secret:
-            raise UsageError(
-                f"{person.name}: the {person.logs_in_by} file is empty", seen=str(path)
-            )
-        return secret
+        return _secret_in(path, f"{person.name}: the {person.logs_in_by} file")
+
+    def totp(self, person: Person, environment: Mapping[str, str]) -> Secret | None:
+        """The seed of a person's second factor, read now; None while they have none known here.
+
+        Raises:
+            UsageError: The variable is not set, or the file is there and cannot be read.
+        """
+        if person.totp_env:
+            if not environment.get(person.totp_env):
+                raise UsageError(
+                    f"{person.name}: {person.totp_env} is not set",
+                    cure=f"export {person.totp_env}=…",
+                )
+            return Secret(environment[person.totp_env])
+        path = self._totp_file(person)
+        return _secret_in(path, f"{person.name}: the totp file") if path.exists() else None
+
+    def keep_totp(self, person: Person, seed: Secret) -> Path:
+        """Write down the seed of somebody who has just enrolled; returns the file, mode 0600."""
+        path = self._totp_file(person)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        keep_secret(path, seed)
+        return path
+
+    def _totp_file(self, person: Person) -> Path:
+        return self._folder / (person.totp_file or Path("secrets") / f"{person.name}.totp")
 
     @property
     def verify(self) -> str | bool:
@@ -278,6 +402,24 @@ def write_site(site: Site, path: Path) -> None:
     part.replace(path)
 
 
+def keep_secret(path: Path, secret: str) -> None:
+    """Write a secret into a file that nobody else can read, whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(secret + "\n")
+    part.replace(path)
+
+
+def _secret_in(path: Path, what: str) -> Secret:
+    try:
+        secret = Secret(path.read_text(encoding="utf-8").strip())
+    except OSError as error:
+        raise UsageError(f"{what} cannot be read", seen=f"{path}: {error.strerror}") from error
+    if not secret:
+        raise UsageError(f"{what} is empty", seen=str(path))
+    return secret
+
+
 def _explain(detail: Any) -> list[str]:
     """Turn one pydantic error into lines that name the place as the file has it."""
     place = ""
@@ -303,7 +445,10 @@ def _toml(data: Mapping[str, Any]) -> str:
     """Write the site's small part of TOML: scalars and lists, tables, lists of tables."""
     lines = [f"{key} = {_value(value)}" for key, value in data.items() if _is_plain(value)]
     for key, value in data.items():
-        if isinstance(value, Mapping) and not _is_plain(value):
+        if isinstance(value, Mapping) and all(_is_plain(item) for item in value.values()):
+            lines += ["", f"[{key}]"]
+            lines += [f"{field} = {_value(item)}" for field, item in value.items()]
+        elif isinstance(value, Mapping):
             for name, table in value.items():
                 lines += ["", f"[{key}.{name}]"]
                 lines += [f"{field} = {_value(item)}" for field, item in table.items()]

@@ -1,4 +1,4 @@
-"""The proof that a facility works: spawn on each backend, run notebooks, show the latencies."""
+"""The proof that a facility works: spawn everywhere, run notebooks, show the latencies."""
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -47,7 +47,7 @@ def run(
     timeout_s: float = 120.0,
     console: Console | None = None,
 ) -> Verdict:
-    """Prove a facility: one person's spawns on each backend, then notebooks in the last one.
+    """Prove a facility: spawns on each backend of its hubs, then notebooks in the last server.
 
     Args:
         site: What to judge.
@@ -57,7 +57,7 @@ def run(
         bed: The testbed behind the site, where there is one: its queues are then searched
             for orphans.
         backends: Only these; by default all that the site has.
-        rounds: Spawns on each backend.
+        rounds: Spawns on each backend of a hub.
         timeout_s: Longest wait for a server, a kernel, a cell and a stop, each.
         console: Where progress is shown; by default standard error.
 
@@ -68,6 +68,7 @@ def run(
     chosen = list(backends) or [name for name in BACKENDS if name in site.backends]
     for backend in chosen:
         site.backend(backend)
+    routes = [(hub, backend) for hub, backend in site.routes() if backend in chosen]
     if rounds < 1:
         raise UsageError("at least one round is needed", seen=f"rounds = {rounds}")
     console = console or Console(stderr=True)
@@ -78,20 +79,23 @@ def run(
     proof = _Proof(site, folder)
     people = site.people("person") or site.people()
     with Logins(site, environ) as logins, _progress(console) as progress:
-        # Each backend is measured with one person; the next takes the next person. All log
+        # Each route is measured with one person; the next takes the next person. All log
         # in first: who cannot shall not be found out after minutes.
-        clients = [logins.client(people[n % len(people)].name) for n in range(len(chosen))]
-        for client, backend in zip(clients, chosen, strict=True):
+        clients = [
+            logins.client(people[n % len(people)].name, hub=hub)
+            for n, (hub, _) in enumerate(routes)
+        ]
+        for client, (hub, backend) in zip(clients, routes, strict=True):
             trip = RoundTrip(
                 client,
-                hub=logins.hub,
+                hub=hub.name,
                 backend=backend,
                 options=site.backend(backend).options,
                 timeout_s=timeout_s,
             )
-            task = progress.add_task(f"{backend}: spawn as {client.user}", total=rounds)
+            task = progress.add_task(f"{hub.name}, {backend}: spawn as {client.user}", total=rounds)
             say = functools.partial(progress.update, task)
-            proof.prove(trip, backend, rounds, for_backend(book, backend, site), say)
+            proof.prove(trip, hub.name, backend, rounds, for_backend(book, backend, site), say)
         figures = latency_figures(proof.records, chosen)
         figures |= {"notebooks_passed": proof.passed, "notebooks_failed": proof.failed}
         # Kept before the queues are asked: a testbed that broke by now must not take them along.
@@ -119,6 +123,7 @@ class _Proof:
     def prove(
         self,
         trip: RoundTrip,
+        hub: str,
         backend: str,
         rounds: int,
         book: Sequence[Notebook],
@@ -129,7 +134,7 @@ class _Proof:
         def read_all(client: HubClient, server: str) -> None:
             for notebook in book:
                 say(description=f"{backend}: {notebook.name}.ipynb")
-                self._read(notebook, backend, client, server)
+                self._read(notebook, hub, backend, client, server)
 
         for number in range(rounds):
             last = number == rounds - 1
@@ -137,23 +142,27 @@ class _Proof:
             self.records.append(record)
             say(advance=1)
             if record.outcome != "ready":
-                self.failures.append(f"{backend} as {record.user}: {record.reason}")
+                self.failures.append(f"{hub}, {backend} as {record.user}: {record.reason}")
                 if last:
                     self.failed += len(book)
 
-    def _read(self, notebook: Notebook, backend: str, client: HubClient, server: str) -> None:
+    def _read(
+        self, notebook: Notebook, hub: str, backend: str, client: HubClient, server: str
+    ) -> None:
         try:
             notebooks.run(
                 notebook,
                 client,
                 server,
-                copy=self.folder / backend / notebook.path.name,
+                copy=self.folder / hub / backend / notebook.path.name,
                 parameters=expected(self.site, client.user) if notebook.takes_parameters else None,
             )
             self.passed += 1
         except ScenarioFailed as error:
             self.failed += 1
-            self.failures.append(f"{notebook.name}.ipynb on {backend} as {client.user}: {error}")
+            self.failures.append(
+                f"{notebook.name}.ipynb on {backend} of {hub} as {client.user}: {error}"
+            )
 
 
 def show(verdict: Verdict, console: Console) -> None:
@@ -190,8 +199,9 @@ def for_backend(book: Iterable[Notebook], backend: str, site: Meets) -> list[Not
 
 def facility_versions(logins: Logins, bed: Bed | None) -> dict[str, str]:
     """What the facility runs: the hub's own word, and of a testbed its pins."""
-    someone = next(iter(logins.known.values()))
-    found = {"jupyterhub": str(someone.get_json("/hub/api/")["version"])}
+    found = {}
+    if who := logins.known or (logins.site.people("observer") and logins.observers()):
+        found["jupyterhub"] = str(who[0].get_json("/hub/api/")["version"])
     return found | (settings.versions(bed.settings) if bed else {})
 
 
@@ -200,10 +210,10 @@ def _orphans(bed: Bed | None, logins: Logins, site: Site, failures: list[str]) -
     if bed is None or not site.people("observer"):
         return None
     try:
-        orphans.expect_none(bed, logins.observer(), timeout_s=15)
+        orphans.expect_none(bed, logins.observers(), timeout_s=15)
     except ScenarioFailed as error:
         failures.append(str(error))
-    return orphans.find(bed, logins.observer()).count
+    return orphans.find(bed, logins.observers()).count
 
 
 def _progress(console: Console) -> Progress:

@@ -9,6 +9,8 @@ from testbed.bed import PROJECT_LABEL, Bed
 from testbed.errors import TestbedError
 from testbed.progress import say
 
+_FORGOTTEN_FILES = ("up.json", "ca.pem", "used-codes.json")
+
 
 def down(bed: Bed, *, volumes: bool) -> None:
     """See `Bed.down`. Asks labels, not the compose files: those may be broken, or gone."""
@@ -70,6 +72,7 @@ def _remove_what_is_left(bed: Bed, *, volumes: bool) -> None:
 def _forget(bed: Bed) -> None:
     """Drop what was written about people whose passwords are gone with the volumes."""
     state = bed.settings.state_dir
-    for file in (bed.settings.site_file, state / "up.json"):
+    for file in (bed.settings.site_file, *(state / name for name in _FORGOTTEN_FILES)):
         file.unlink(missing_ok=True)
-    shutil.rmtree(state / "secrets", ignore_errors=True)
+    for folder in ("secrets", "cookies"):
+        shutil.rmtree(state / folder, ignore_errors=True)

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from testbed.cli import judge, lifecycle, look, output
+from testbed.cli import front, hubs, judge, lifecycle, look, output, people
 from testbed.errors import ExplainedError
 
 app = typer.Typer(
@@ -23,16 +23,22 @@ app.command()(lifecycle.up)
 app.command()(judge.smoke)
 app.command()(look.status)
 app.command()(look.doctor)
-app.command()(look.users)
+app.command()(people.users)
+app.command()(people.login)
 app.command()(look.logs)
 app.command(
     # What follows the service belongs to the command that runs there.
     context_settings={"allow_interspersed_args": False}
 )(look.exec)
+app.command()(hubs.hubs)
+app.command()(front.drain)
+app.command()(front.undrain)
+app.command()(front.announce)
 app.command()(lifecycle.restart)
 app.command()(lifecycle.fault)
 app.command()(lifecycle.down)
 bench.command()(judge.boot)
+bench.command()(judge.login)
 bench.command()(judge.spawn)
 app.add_typer(bench, name="bench")
 

@@ -118,10 +118,46 @@ def boot(
 
     bed = Bed.open(project)
     figures = bench_boot.run(bed, say=say, queries=queries, backend=backend)
+    _keep("boot", figures, out or bed.report_dir, as_json)
+
+
+def login(
+    site_file: SiteFile = None,
+    people: Annotated[int, typer.Option(min=1, help="Log-ins by plain HTTP.")] = 20,
+    browser: Annotated[
+        int, typer.Option(min=0, help="Log-ins in Chromium, each with an empty profile.")
+    ] = 3,
+    out: Annotated[
+        Path | None, typer.Option(help="Where login.json goes (default: reports/<run>).")
+    ] = None,
+    project: Project = None,
+    as_json: Json = False,
+) -> None:
+    """How long a log-in takes, by plain HTTP and in a browser, and what the proxy adds."""
+    from testbed import bench_login
+    from testbed.bed import Bed
+
+    bed = Bed.open(project)
+    site, _, judged_bed = _judged(bed, site_file)
     folder = out or bed.report_dir
+    with _evidence(judged_bed, folder):
+        figures = bench_login.run(
+            site,
+            environ=bed.settings.environ,
+            folder=folder,
+            bed=judged_bed,
+            people=people,
+            browser_rounds=browser,
+            say=say,
+        )
+    _keep("login", figures, folder, as_json)
+
+
+def _keep(name: str, figures: "dict[str, float]", folder: Path, as_json: bool) -> None:
+    """Write figures into a run's folder as `<name>.json` and show them."""
     folder.mkdir(parents=True, exist_ok=True)
     when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    (folder / "boot.json").write_text(json.dumps({"when": when, "figures": figures}, indent=1))
+    (folder / f"{name}.json").write_text(json.dumps({"when": when, "figures": figures}, indent=1))
     if not as_json:
         figures_table(figures)
     answer(as_json, figures=figures, folder=str(folder))

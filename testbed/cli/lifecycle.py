@@ -27,7 +27,7 @@ def up(
         float, typer.Option(min=1, help="Longest wait for all to be healthy, in seconds.")
     ] = 300,
     port: Annotated[
-        int | None, typer.Option(help="The front door's (default AF_PORT, as last time, 8000).")
+        int | None, typer.Option(help="The front door's (default AF_PORT, as last time, 8443).")
     ] = None,
     build: Annotated[
         bool, typer.Option("--build/--no-build", help="Bring the images up to date first.")
@@ -48,8 +48,9 @@ def up(
         build=build,
     )
     healths = bed.healths()
-    # People and hub are what a site file tells of.
-    whole = all(name in healths and healths[name].ok for name in ("ldap", "hub"))
+    # People, front door and hubs are what a site file tells of.
+    told = ("ldap", "keycloak", "proxy", *(name for name in healths if name.startswith("hub-")))
+    whole = all(name in healths and healths[name].ok for name in told)
     if whole and (changed or not bed.settings.site_file.is_file()):
         from testbed import own_site
 

@@ -1,4 +1,4 @@
-"""Commands that look: status, doctor, users, logs, exec."""
+"""Commands that look: status, doctor, logs, exec."""
 
 import dataclasses
 import os
@@ -76,43 +76,6 @@ def doctor(project: Project = None, as_json: Json = False) -> None:
         as_json,
         ok=all(check.ok for check in checks),
         checks=[dataclasses.asdict(check) for check in checks],
-    )
-
-
-def users(
-    person: Annotated[str | None, typer.Argument(help="Only this one.")] = None,
-    project: Project = None,
-    as_json: Json = False,
-) -> None:
-    """Who can log in, and with what; passwords are made on this machine at the first boot.
-
-    With --json the file that holds the secret is named, not the secret.
-    """
-    from testbed.bed import Bed
-    from testbed.site import load_site
-
-    bed = Bed.open(project)
-    site = load_site(bed.settings.site_file)
-    chosen = [site.person(person)] if person else list(site.users)
-    if not as_json:
-        table(
-            ("person", "uid", "groups", "logs in by", "with"),
-            [
-                (
-                    p.name,
-                    str(p.uid or ""),
-                    ", ".join(p.groups),
-                    p.logs_in_by,
-                    site.secret(p, bed.settings.environ),
-                )
-                for p in chosen
-            ],
-        )
-    answer(
-        as_json,
-        figures={"users": len(chosen)},
-        users=[p.model_dump(mode="json", exclude_none=True) for p in chosen],
-        folder=str(bed.settings.state_dir),
     )
 
 

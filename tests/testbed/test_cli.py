@@ -1,6 +1,7 @@
 """The command line's own promises: exit codes, one JSON object, clear words."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,9 @@ testbed.__test__ = False  # type: ignore[attr-defined] # pytest takes the name f
         ["logs", "--project", "No/Such"],
         ["bench", "spawn", "--site", "/nonexistent/site.toml"],
         ["smoke", "--rounds", "0"],
+        ["login"],
+        ["login", "alice", "--token", "--jar", "x"],
+        ["bench", "login", "--people", "0"],
     ],
 )
 def test_usage_errors_end_with_2(argv: list[str]) -> None:
@@ -83,6 +87,61 @@ def test_a_broken_site_file_shows_all_its_errors(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "front_dor" in done.stderr
     assert "front_door" in done.stderr
+
+
+SITE = """
+name = "lab"
+front_door = "https://hubs.example.org"
+[login]
+kind = "keycloak"
+[[hubs]]
+name = "hub"
+[backends.local]
+[[users]]
+name = "alice"
+password_env = "ALICE"
+totp_env = "ALICE_TOTP"
+[[users]]
+name = "ivan"
+password_env = "ALICE"
+totp_file = "ivan.totp"
+[[users]]
+name = "nora"
+role = "federated"
+provider = "abroad"
+password_env = "ALICE"
+"""
+
+
+def test_users_shows_passwords_and_codes_to_people_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A table has them; the object for a program names where they are."""
+    from testbed.bed import Bed
+    from testbed.cli import people
+    from testbed.settings import Settings
+
+    (tmp_path / "site.toml").write_text(SITE)
+    monkeypatch.setattr(Settings, "site_file", tmp_path / "site.toml")
+    monkeypatch.setenv("ALICE", "swordfish")
+    monkeypatch.setenv("ALICE_TOTP", "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP")
+    monkeypatch.setattr(Bed, "summaries", dict)
+    people.users(None, "unit-test", False)
+    shown = capsys.readouterr().out
+    alice, ivan, nora = (
+        next(line for line in shown.splitlines() if name in line)
+        for name in ("alice", "ivan", "nora")
+    )
+    assert "swordfish" in alice
+    assert re.search(r"\b\d{6}\b +\d+ s", alice)
+    assert "enrols at first login" in ivan
+    assert "through abroad" in nora
+    assert "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP" not in shown
+    people.users(None, "unit-test", True)
+    answer = json.loads(capsys.readouterr().out)
+    assert "swordfish" not in str(answer)
+    assert [user["enrolled"] for user in answer["users"]] == [True, False, False]
+    assert not (tmp_path / "used-codes.json").exists()
 
 
 def test_fault_without_a_name_lists_them() -> None:

@@ -57,15 +57,23 @@ def test_orphans_are_those_without_their_other_half() -> None:
         Job("slurm", "7", "bob", "running", "hub", "bob/second"),
     ]
     servers = [
-        Server("alice", "", "htcondor"),
-        Server("carol", "", "slurm"),
-        Server("dave", "", "local"),
+        Server("alice", "", "htcondor", "hub"),
+        Server("carol", "", "slurm", "hub"),
+        Server("dave", "", "local", "hub"),
     ]
     found = orphans.compare(jobs, servers)
     assert (found.jobs, found.servers, found.count) == ([jobs[1]], [servers[1]], 2)
     assert "slurm job 7 of bob" in str(found)
-    assert "server carol/ on slurm" in str(found)
+    assert "server carol/ of hub on slurm" in str(found)
     assert orphans.compare([], []).count == 0
+
+
+def test_another_cells_server_is_no_other_half() -> None:
+    """The same person's server of the same name at another hub instance hides no orphan."""
+    job = Job("htcondor", "1.0", "alice", "running", "htc-1", "alice/")
+    server = Server("alice", "", "htcondor", "oauth-1")
+    found = orphans.compare([job], [server])
+    assert (found.jobs, found.servers) == ([job], [server])
 
 
 def test_hub_metrics() -> None:
@@ -78,6 +86,11 @@ def test_hub_metrics() -> None:
     assert (spread - spread).count == 0
     with pytest.raises(ScenarioFailed, match=QUERIES):
         metrics.require(QUERIES)
+
+
+def test_several_hubs_count_as_one() -> None:
+    text = (DATA / "hub_metrics.txt").read_text()
+    assert HubMetrics(text, text).spread(SPAWN_DURATION, status="success").count == 4
 
 
 def test_progress_stream() -> None:

@@ -22,7 +22,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("elsewhere")
 def test_precedence() -> None:
-    assert settings.load(environ={}).port == 8000
+    assert settings.load(environ={}).port == 8443
     settings.remember(settings.load(environ={}), port=8002)
     assert settings.load(environ={}).port == 8002
     assert settings.load(environ={"AF_PORT": "8003"}).port == 8003
@@ -41,6 +41,12 @@ def test_an_installed_wheel_writes_where_it_is_run(elsewhere: Path) -> None:
     loaded = settings.load(environ={})
     assert loaded.work == elsewhere
     assert loaded.compose_file == settings.PACKAGE / "compose" / "compose.yaml"
+
+
+def test_the_front_doors_names_share_one_port() -> None:
+    loaded = settings.load(port=9999, environ={})
+    assert loaded.front_door("hubs") == "https://hubs.af.localhost:9999"
+    assert loaded.front_door("api", 8444) == "https://api.af.localhost:8444"
 
 
 @pytest.mark.parametrize("name", ["Up", "a/b", "-x", "ä", "a b"])
@@ -65,7 +71,7 @@ def test_a_broken_memory_is_no_memory() -> None:
     loaded = settings.load(environ={})
     loaded.state_dir.mkdir(parents=True)
     (loaded.state_dir / "up.json").write_text("{half")
-    assert settings.load(environ={}).port == 8000
+    assert settings.load(environ={}).port == 8443
 
 
 def test_the_ca_bundle_of_the_environment_comes_first(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from testbed.errors import UsageError
-from testbed.site import Backend, Hub, Person, Site, load_site, parse_site, write_site
+from testbed.secret import Secret
+from testbed.site import Backend, Hub, Login, Person, Site, load_site, parse_site, write_site
 
 GOOD = """
 name = "lab"
@@ -50,8 +51,10 @@ def errors_of(text: str) -> str:
 
 def test_hubs_backends_and_people(tmp_path: Path) -> None:
     site = site_in(tmp_path)
-    assert site.hub_url() == "https://hub.example.org"
-    assert site.hub_url("second") == "https://second.example.org:8443"
+    first, second = site.hubs
+    assert site.entry_url(first) == site.api_url(first) == "https://hub.example.org"
+    assert site.entry_url(site.hub("second")) == "https://second.example.org:8443"
+    assert site.api_url(second) == "https://second.example.org:8443"
     assert site.backend("htcondor").options == {"class": "reserved", "cores": 2}
     assert [person.name for person in site.people()] == ["alice"]
     assert [person.name for person in site.people("observer")] == ["watcher"]
@@ -131,7 +134,7 @@ def test_secrets_are_read_when_needed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "name", "near"),
-    [("person", "alcie", "alice"), ("backend", "slurm", "htcondor"), ("hub_url", "x", "second")],
+    [("person", "alcie", "alice"), ("backend", "slurm", "htcondor"), ("hub", "x", "second")],
 )
 def test_unknown_names_show_what_there_is(tmp_path: Path, kind: str, name: str, near: str) -> None:
     site = site_in(tmp_path)
@@ -144,14 +147,127 @@ def test_unknown_names_show_what_there_is(tmp_path: Path, kind: str, name: str, 
 def test_what_is_written_reads_back(tmp_path: Path) -> None:
     site = Site(
         name='a "quoted" name',
-        front_door="http://127.0.0.1:8000",
+        front_door="https://hubs.af.localhost:8443",
         needs=("faults", "students"),
-        hubs=(Hub(name="hub"),),
+        login=Login(kind="keycloak"),
+        hubs=(
+            Hub(name="htc", url="https://hubs.af.localhost:8443/htc", instances=("htc-1",)),
+            Hub(name="hpc", api_url="https://api.af.localhost:8443/hpc", backends=("local",)),
+        ),
         backends={
             "htcondor": Backend(options={"class": "reserved", "cores": 2}),
             "local": Backend(),
         },
-        users=(Person(name="alice", password_file=Path("s/alice"), uid=1, groups=("a", "b")),),
+        users=(
+            Person(
+                name="alice",
+                password_file=Path("s/alice"),
+                totp_file=Path("s/alice.totp"),
+                uid=1,
+                groups=("a", "b"),
+            ),
+            Person(name="nora", role="federated", provider="abroad", password_env="NORA"),
+        ),
     )
     write_site(site, tmp_path / "site.toml")
     assert load_site(tmp_path / "site.toml").model_dump() == site.model_dump()
+
+
+BALANCED = """
+name = "af"
+front_door = "https://hubs.af.localhost:8443"
+[login]
+kind = "keycloak"
+[[hubs]]
+name = "htc"
+url = "https://hubs.af.localhost:8443/htc/"
+api_url = "https://api.af.localhost:8443/htc"
+backends = ["htcondor", "local"]
+instances = ["htc-1", "htc-2"]
+[[hubs]]
+name = "hpc"
+backends = ["slurm", "local"]
+[[hubs]]
+name = "all"
+[backends.htcondor]
+[backends.slurm]
+[backends.local]
+[[users]]
+name = "alice"
+password_file = "alice.password"
+totp_file = "alice.totp"
+[[users]]
+name = "bob"
+password_file = "bob.password"
+"""
+
+
+def test_each_backend_has_its_hub(tmp_path: Path) -> None:
+    """The first hub that offers what is asked; a hub that names no backends offers all."""
+    site = site_in(tmp_path, BALANCED)
+    assert site.hub_for().name == "htc"
+    assert site.hub_for("local").name == "htc"
+    assert site.hub_for("slurm").name == "hpc"
+    assert site.hub_for("htcondor", "slurm").name == "all"
+    assert site.entry_url(site.hubs[0]) == "https://hubs.af.localhost:8443/htc"
+    assert site.api_url(site.hubs[0]) == "https://api.af.localhost:8443/htc"
+    with pytest.raises(UsageError, match="pbs"):
+        site.hub_for("pbs")
+
+
+def test_routes_take_each_hub_that_adds_something(tmp_path: Path) -> None:
+    """A hub with nothing new is left out; one with something new counts with all it offers."""
+    site = site_in(tmp_path, BALANCED)
+    assert [(hub.name, backend) for hub, backend in site.routes()] == [
+        ("htc", "htcondor"),
+        ("htc", "local"),
+        ("hpc", "slurm"),
+        ("hpc", "local"),
+    ]
+
+
+def test_a_second_factor_is_kept_when_somebody_enrols(tmp_path: Path) -> None:
+    """A seed file that is not there yet is of somebody who enrols; it is written 0600."""
+    site = site_in(tmp_path, BALANCED)
+    for name, file in (("alice", "alice.totp"), ("bob", "secrets/bob.totp")):
+        person = site.person(name)
+        assert site.totp(person, {}) is None
+        assert site.keep_totp(person, Secret("JBSWY3DPEHPK3PXP")) == tmp_path / file
+        assert (tmp_path / file).stat().st_mode & 0o777 == 0o600
+        assert site.totp(person, {}) == "JBSWY3DPEHPK3PXP"
+
+
+def test_wrong_hubs_and_log_ins_are_all_named() -> None:
+    text = BALANCED.replace('backends = ["slurm", "local"]', 'backends = ["pbs"]')
+    assert "hubs[1].backends[0]" in errors_of(text)
+    text = BALANCED.replace('[[hubs]]\nname = "all"\n', "").replace(
+        'backends = ["slurm", "local"]', 'backends = ["local"]'
+    )
+    assert "backends.slurm: no hub offers it" in errors_of(text)
+    text = BALANCED.replace("[backends.slurm]\n", "").replace("keycloak", "form")
+    message = errors_of(text)
+    assert "hubs: hpc offers slurm, which is not among the backends" in message
+    assert "users: alice: a second factor needs [login]" in message
+    text = BALANCED.replace(
+        'api_url = "https://api.af.localhost:8443/htc"', 'api_url = "https://x/htc/hub"'
+    )
+    assert "hubs[0].api_url: give the hub's base path at most" in errors_of(text)
+    text = BALANCED.replace('totp_file = "alice.totp"', 'totp = "JBSW"\nprovider = "abroad"')
+    message = errors_of(text)
+    assert "users[0].totp: no secrets in a site file" in message
+    assert "JBSW" not in message
+    assert "login.kind" in errors_of(BALANCED.replace('"keycloak"', '"saml"'))
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        ('token_env = "T"\ntotp_env = "S"', "a token needs no second factor"),
+        ('password_env = "P"\ntotp_env = "S"\ntotp_file = "s"', "name one of totp_env, totp_file"),
+        ('password_env = "P"\nprovider = "abroad"', "provider go together"),
+        ('password_env = "P"\nrole = "federated"', "provider go together"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(fields: str, word: str) -> None:
+    text = BALANCED.replace('password_file = "bob.password"', fields)
+    assert word in errors_of(text)

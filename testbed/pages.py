@@ -1,0 +1,134 @@
+"""What a person does on the facility's pages, in a real browser."""
+
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import numpy
+import pyotp
+import zxingcpp
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.select import Select
+
+from testbed.browser import Browser
+from testbed.errors import ScenarioFailed
+from testbed.secret import Secret
+
+LOGIN_FORM = "#kc-form-login"
+LOGIN_ERROR = "#input-error, #input-error-otp-code, .kc-feedback-text, .pf-v5-c-alert__title"
+CODE = "#otp"
+QR_CODE = "#kc-totp-secret-qr-code"
+HUB_PAGE = "#start, #stop, #af-choice"
+START = "#start, #spawn_form input[type=submit], #spawn_form button[type=submit]"
+CHOICE = "#af-choice"
+
+_LAB_TIMEOUT_S = 90
+
+
+def give_password(browser: Browser, name: str, password: Secret) -> None:
+    """Fill in the login page."""
+    browser.see(LOGIN_FORM)
+    browser.fill("#username", name)
+    browser.fill("#password", password)
+    browser.leave("#kc-login")
+
+
+def give_code(browser: Browser, code: str) -> None:
+    """Fill in the page that asks for the second factor."""
+    browser.fill(CODE, code)
+    browser.leave("#kc-login")
+
+
+def enrol(browser: Browser, code: Callable[[Secret], str]) -> Secret:
+    """Read the QR code off the page as a telephone does, give its first code; returns the seed.
+
+    Args:
+        code: A code of that seed that was not used before.
+
+    Raises:
+        ScenarioFailed: No code can be read, or it is not for a one-time password.
+    """
+    grey, width, height = browser.pixels(QR_CODE)
+    drawn = numpy.frombuffer(grey, dtype=numpy.uint8).reshape(height, width)
+    found = zxingcpp.read_barcodes(drawn)
+    if not found or not found[0].text.startswith("otpauth://totp/"):
+        raise ScenarioFailed("the page shows no QR code that a telephone could read")
+    totp = pyotp.parse_uri(found[0].text)
+    if not isinstance(totp, pyotp.TOTP):
+        raise ScenarioFailed("the QR code is not one for codes that change with the time")
+    seed = Secret(totp.secret)
+    browser.fill("#totp", code(seed))
+    browser.leave("#saveTOTPBtn")
+    return seed
+
+
+def login_error(browser: Browser) -> str:
+    """What the login page says is wrong."""
+    return browser.see(LOGIN_ERROR).text
+
+
+def spawn(browser: Browser, url: str, name: str, backend: str) -> None:
+    """Start a server by the form, and wait until its JupyterLab is shown.
+
+    Args:
+        url: The hub's, without a slash at the end.
+        backend: The first choice of it in the form is taken.
+    """
+    browser.open(f"{url}/hub/spawn/{name}")
+    begin_spawn(browser, backend)
+    wait_for_lab(browser, url)
+
+
+def begin_spawn(browser: Browser, backend: str) -> None:
+    """Fill in the form that is shown and send it."""
+    choice = Select(browser.see(CHOICE))
+    value = next(
+        (
+            str(option.get_attribute("value"))
+            for option in choice.options
+            if str(option.get_attribute("value")).startswith(f"{backend}/")
+        ),
+        None,
+    )
+    if value is None:
+        raise ScenarioFailed(f"the form offers nothing on {backend}")
+    choice.select_by_value(value)
+    browser.leave(START)
+
+
+def wait_for_lab(browser: Browser, url: str) -> None:
+    """Wait until JupyterLab is shown, at an address of that hub."""
+    path = urlsplit(url).path
+    browser.until(
+        lambda: (
+            urlsplit(browser.url).path.startswith(f"{path}/user/")
+            and browser.has(".jp-Launcher, .jp-NotebookPanel")
+        ),
+        "JupyterLab",
+        _LAB_TIMEOUT_S,
+    )
+
+
+def run_first_cell(browser: Browser, source: str) -> str:
+    """Make a notebook from the launcher, run one cell in it, and return what it printed."""
+    if not browser.has(".jp-Launcher"):
+        # JupyterLab came back with what was open last time.
+        browser.open(browser.url.partition("/lab")[0] + "/lab?reset")
+    browser.click('.jp-LauncherCard[data-category="Notebook"]')
+    notebook = ".jp-NotebookPanel:not(.lm-mod-hidden)"
+    editor = browser.see(f"{notebook} .jp-Cell .cm-content", 60)
+    editor.send_keys(source)
+    # JupyterLab drops what is run before the kernel is there.
+    browser.until(
+        lambda: browser.has(f'{notebook} .jp-Notebook-ExecutionIndicator[data-status="idle"]'),
+        "kernel that is ready",
+        60,
+    )
+    editor.send_keys(Keys.SHIFT, Keys.ENTER)
+
+    def output() -> str:
+        return browser.driver.find_element(
+            By.CSS_SELECTOR, f"{notebook} .jp-OutputArea-output pre"
+        ).text
+
+    return browser.until(output, "output of the cell", 60)
