@@ -7,6 +7,9 @@ Each phase of a spawn is a Locust request of type `spawn`, named `backend phase`
 response time counts from the click. Runs distributed too (`--master`, `--worker`): the
 records of all workers arrive at the master. Ends when everybody has done their rounds, at
 the latest after --run-time. `testbed bench spawn` runs this and judges the records.
+
+People log in once each, the way the site asks for; all of them before the first spawn, but
+for a distributed run, where each worker's do as they come.
 """
 
 import itertools
@@ -14,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import gevent
+import gevent.pool
 from locust import User, events, task
 from locust.env import Environment
 from locust.exception import StopUser
@@ -21,12 +25,15 @@ from locust.runners import MasterRunner, WorkerRunner
 
 from testbed import settings
 from testbed.errors import ExplainedError
+from testbed.hub_client import HubClient
 from testbed.logins import Logins
 from testbed.results import OWN_PHASES, SpawnRecord
 from testbed.round_trip import RoundTrip
 from testbed.site import Person, load_site
 
 _numbers = itertools.count()
+# The log-ins are not what is measured, and must not wear the machine out.
+_LOGINS_AT_ONCE = 4
 
 
 class Records:
@@ -74,6 +81,7 @@ def _prepare(environment: Environment, **_: Any) -> None:
     site.backend(options.backend)
     environment.af_site = site
     environment.af_records = Records(Path(options.records))
+    environment.af_logins = Logins(site, settings.load().environ)
     if isinstance(environment.runner, MasterRunner):
         events.worker_report.add_listener(
             lambda data, **_: environment.af_records.receive(data.pop("af_spawns", []))
@@ -84,26 +92,53 @@ def _prepare(environment: Environment, **_: Any) -> None:
         )
 
 
+@events.test_start.add_listener
+def _log_in(environment: Environment, **_: Any) -> None:
+    """Have everybody of this run logged in before anybody's clock starts."""
+    if isinstance(environment.runner, MasterRunner | WorkerRunner):
+        return
+    options = environment.parsed_options
+    people = environment.af_site.people("student", "person")[: options.num_users]
+    pool = gevent.pool.Pool(_LOGINS_AT_ONCE)
+    for person in people:
+        pool.spawn(_known, environment, person)
+    pool.join()
+
+
+def _known(environment: Environment, person: Person) -> None:
+    try:
+        environment.af_logins.client(person.name, environment.parsed_options.backend)
+    except ExplainedError:
+        return  # asked again, and reported, when that person's turn comes
+
+
+@events.quitting.add_listener
+def _close(environment: Environment, **_: Any) -> None:
+    environment.af_logins.close()
+
+
 class SpawningPerson(User):
     """Spawns `--rounds` times, one after the other, and is done."""
 
     def on_start(self) -> None:
+        self.client: HubClient | None = None
         options = self.environment.parsed_options
         site = self.environment.af_site
         number = next(_numbers)
         person = _choose(site.people("student", "person"), number)
-        self.logins = Logins(site, settings.load().environ)
         # More users than people, or another worker with the same people: named servers.
         lap = number // len(site.people("student", "person"))
         worker = getattr(self.environment.runner, "worker_index", 0)
         try:
-            client = self.logins.client(person.name)
+            known = self.environment.af_logins.client(person.name, options.backend)
         except ExplainedError as error:
             self._fire("login", 0.0, error)
             self._leave()
+        # Connections of one's own: on a second lap the same person is two users.
+        self.client = known.again()
         self.trip = RoundTrip(
-            client,
-            hub=self.logins.hub,
+            self.client,
+            hub=site.hub_for(options.backend).name,
             backend=options.backend,
             options=site.backend(options.backend).options,
             server=f"load-{worker}-{lap}" if worker or lap else "",
@@ -128,7 +163,8 @@ class SpawningPerson(User):
             self._leave()
 
     def on_stop(self) -> None:
-        self.logins.close()
+        if self.client:
+            self.client.close()
 
     def _fire(self, name: str, span_s: float, error: Exception | None) -> None:
         self.environment.events.request.fire(

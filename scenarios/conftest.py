@@ -9,11 +9,17 @@ Configuration (data; nothing is started)
 Stand-up (once a session)
     bed                 one's own testbed, up; for scenarios that need `faults`
     logins              everybody of the site, logged in when first asked for
-    observer            who may list everybody's servers and read the metrics
-    people              two different people; `alice` and `bob` are the first and the second
+    people              two different people; `alice` and `bob` are the first and the second.
+                        `alice.on(backend)` is her client at the first hub that offers it
+    neighbours          two people whose servers on HTCondor are one hub instance's
+    students            people who are not logged in yet, one after the other
+    guest               a browser session of a student at the first hub, to be left as it is
 
 Action (one deed, undone when the test ends)
     spawn               spawn(client, backend, …): a ready server
+    come_in             come_in(person=None, hub=None): a new browser session at a hub
+    chromium            chromium(name): a real browser with an empty profile
+    keycloak_admin      keycloak_admin(deed, person): what only an administrator may do
     stopped_after       notes a client whose server shall be stopped at the end
     running             alice's server on `batch_backend`, with a kernel that remembers a value
     full_partition      the Slurm partition `short`, full of bob's jobs
@@ -22,18 +28,26 @@ Action (one deed, undone when the test ends)
 After each scenario the plugin looks for jobs without a server and servers without a job.
 """
 
+import itertools
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from testbed import notebooks, orphans
+from testbed import chromium as browsers
+from testbed import entry, notebooks, orphans
 from testbed.bed import Bed
+from testbed.browser import Browser, spki
 from testbed.errors import TestbedError
+from testbed.guests import Guest
 from testbed.hub_client import HubClient, Spawn
+from testbed.logins import Logins, Visitor
+from testbed.progress import say
 from testbed.promises import expect_within
 from testbed.sessions import Session
-from testbed.site import Site
+from testbed.site import Hub, Person, Site
 from testbed.waiting import wait_until
 
 NOTEBOOKS = notebooks.find(Path(__file__).parent / "notebooks")
@@ -70,26 +84,106 @@ def notebook(request: pytest.FixtureRequest) -> notebooks.Notebook:
     return found
 
 
+# Stand-up
+
+
+@pytest.fixture(scope="session")
+def neighbours(site: Site, logins: Logins) -> tuple[HubClient, HubClient]:
+    """Two people whom the front door sends to the same instance of the HTCondor hub."""
+    first_at: dict[str, HubClient] = {}
+    for person in site.people("person"):
+        client = logins.client(person.name, "htcondor")
+        first = first_at.setdefault(client.instance, client)
+        if first is not client:
+            return first, client
+    pytest.skip(f"no two people of site {site.name} are at one hub instance")
+
+
+@pytest.fixture(scope="session")
+def students(site: Site) -> Iterator[Person]:
+    """Students one after the other, from the last: a code of one person counts only once."""
+    return itertools.cycle(reversed(site.people("student")))
+
+
+@pytest.fixture(scope="session")
+def guest(site: Site, students: Iterator[Person]) -> Iterator[Guest]:
+    """A student's browser session at the first hub, for tests that leave it as it is."""
+    person = next(students)
+    with entry.enter(site, site.hubs[0], person, {}) as browser:
+        yield Guest(site, site.hubs[0], person, browser)
+
+
 # Action
 
 
 @pytest.fixture
+def come_in(site: Site, students: Iterator[Person]) -> Iterator[Callable[..., Guest]]:
+    """come_in(person=None, hub=None): a new browser session; by default the next student's."""
+    made: list[Guest] = []
+
+    def deed(person: str | None = None, hub: Hub | None = None) -> Guest:
+        who = site.person(person) if person else next(students)
+        at = hub or site.hubs[0]
+        made.append(Guest(site, at, who, entry.enter(site, at, who, {})))
+        return made[-1]
+
+    yield deed
+    for each in made:
+        each.browser.close()
+
+
+@pytest.fixture
+def chromium(site: Site, run_folder: Path) -> Iterator[Callable[[str], Browser]]:
+    """chromium(name): a browser with an empty profile; its pictures are kept by that name."""
+    found = browsers.ensure(say)
+    key = spki(str(site.front_door), verify=site.verify) if site.ca_bundle else ""
+    opened: list[Browser] = []
+
+    def deed(name: str) -> Browser:
+        trusted = [key] if key else []
+        opened.append(Browser(found, trusted=trusted, pictures=run_folder / name))
+        return opened[-1]
+
+    yield deed
+    for each in opened:
+        each.picture("at-the-end")
+        each.close()
+
+
+@pytest.fixture
+def keycloak_admin(bed: Bed) -> Callable[..., list[dict[str, Any]]]:
+    """keycloak_admin(deed, person): `log-out`, `unlock`, `forget-code`, `events`, `sessions`.
+
+    Returns what the deed shows, the oldest first.
+    """
+
+    def deed(name: str, person: str) -> list[dict[str, Any]]:
+        done = bed.exec("keycloak", ["keycloak-ctl", name, person], user="root")
+        if not done.ok:
+            raise TestbedError(f"keycloak-ctl {name} {person} failed", seen=done.stderr[-800:])
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    return deed
+
+
+@pytest.fixture
 def running(
-    bed: Bed, alice: HubClient, batch_backend: str, spawn: Callable[..., Spawn]
+    bed: Bed, alice: Visitor, batch_backend: str, spawn: Callable[..., Spawn]
 ) -> Iterator[Session]:
     """Alice's server on a batch backend, with a kernel that remembers a value."""
-    spawn(alice, batch_backend)
-    (job,) = jobs_of(bed, alice)
-    session = Session.begin(alice, batch_backend, job)
+    client = alice.on(batch_backend)
+    spawn(client, batch_backend)
+    (job,) = jobs_of(bed, client)
+    session = Session.begin(client, batch_backend, job)
     yield session
     session.kernel.shut_down()
 
 
 @pytest.fixture
-def full_partition(bed: Bed, site: Site, bob: HubClient) -> Iterator[str]:
+def full_partition(bed: Bed, site: Site, bob: Visitor) -> Iterator[str]:
     """A Slurm partition where nothing is free, because bob's jobs fill it."""
     partition = "short"
-    person = site.person(bob.user)
+    person = site.person(bob.name)
     done = bed.exec(
         "slurm-node",
         ["sbatch", "--parsable", f"--partition={partition}", "--array=0-15", "--ntasks=1",
@@ -131,7 +225,8 @@ def full_partition(bed: Bed, site: Site, bob: HubClient) -> Iterator[str]:
 
 def jobs_of(bed: Bed, client: HubClient, server: str = "") -> list[orphans.Job]:
     """The jobs behind a person's server, by what the schedulers say."""
-    return [job for job in orphans.jobs(bed) if job.server == f"{client.user}/{server}"]
+    wanted = (client.instance, f"{client.user}/{server}")
+    return [job for job in orphans.jobs(bed) if (job.cell, job.server) == wanted]
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ def test_twenty_at_once_are_the_right_owners(
     """Twenty students spawn at the same moment; each kernel and each job is its owner's."""
     students = site.people("student")[:CROWD]
     assert len(students) == CROWD
-    clients = [logins.client(student.name) for student in students]
+    clients = [logins.client(student.name, batch_backend) for student in students]
     # Small, so that the whole crowd fits onto the testbed's nodes at once.
     options = {"backend": batch_backend, **site.backend(batch_backend).options, "memory_mib": 768}
 

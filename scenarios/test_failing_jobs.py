@@ -16,7 +16,7 @@ from testbed.hub_client import (
     SpawnFailed,
 )
 from testbed.kernels import Kernel, KernelDied
-from testbed.logins import Logins
+from testbed.logins import Logins, Visitor
 from testbed.orphans import Job
 from testbed.promises import expect_within
 from testbed.sessions import Session
@@ -52,27 +52,27 @@ def until_waiting(
 
 
 @pytest.fixture
-def newcomer(site: Site, logins: Logins, stopped_after: Callable[..., HubClient]) -> HubClient:
+def newcomer(site: Site, logins: Logins) -> Visitor:
     """Somebody without a claim on any machine, whose job has to be matched."""
-    return stopped_after(logins.client(site.people("person")[4].name))
+    return logins.visitor(site.people("person")[4].name)
 
 
 @pytest.mark.needs("htcondor")
 def test_held_job_fails_the_spawn(
     bed: Bed,
     site: Site,
-    newcomer: HubClient,
+    newcomer: Visitor,
+    stopped_after: Callable[..., HubClient],
     jobs_behind: Callable[..., list[Job]],
     expect_no_job: Callable[..., None],
 ) -> None:
     """A held HTCondor job fails the spawn at once with its hold reason, and is removed."""
     reason = "the quota of this home is exceeded"
+    client = stopped_after(newcomer.on("htcondor"))
     # Without a negotiator the job stays in the queue until it is held.
     with faults.stop(bed, "condor-cm"):
-        asked = Spawn(
-            newcomer.user, "", {"backend": "htcondor", **site.backend("htcondor").options}
-        )
-        job, events = until_waiting(newcomer, asked, jobs_behind)
+        asked = Spawn(client.user, "", {"backend": "htcondor", **site.backend("htcondor").options})
+        job, events = until_waiting(client, asked, jobs_behind)
         held = bed.exec("condor-ap-hub", ["condor_hold", "-reason", reason, job.job_id])
         assert held.ok, held.stderr
         begin = time.monotonic()
@@ -81,14 +81,15 @@ def test_held_job_fails_the_spawn(
                 pass
         assert time.monotonic() - begin < AT_ONCE_S
     assert reason in str(failure.value)
-    assert reason in newcomer.spawn_account()["reason"]
-    expect_no_job(newcomer)
+    assert reason in client.spawn_account()["reason"]
+    expect_no_job(client)
 
 
 def test_job_removed_while_it_waits(
     bed: Bed,
     site: Site,
-    newcomer: HubClient,
+    newcomer: Visitor,
+    stopped_after: Callable[..., HubClient],
     batch_backend: str,
     jobs_behind: Callable[..., list[Job]],
 ) -> None:
@@ -98,11 +99,12 @@ def test_job_removed_while_it_waits(
         # Stopped, they would leave the partition, and Slurm would refuse the job.
         "slurm": lambda: faults.pause(bed, "slurm-node"),
     }
+    client = stopped_after(newcomer.on(batch_backend))
     with standstill[batch_backend]():
         asked = Spawn(
-            newcomer.user, "", {"backend": batch_backend, **site.backend(batch_backend).options}
+            client.user, "", {"backend": batch_backend, **site.backend(batch_backend).options}
         )
-        job, events = until_waiting(newcomer, asked, jobs_behind)
+        job, events = until_waiting(client, asked, jobs_behind)
         remove(bed, job)
         begin = time.monotonic()
         with pytest.raises(SpawnFailed) as failure:
@@ -127,19 +129,19 @@ def test_job_removed_behind_the_hubs_back(bed: Bed, running: Session) -> None:
 @pytest.mark.needs("slurm")
 @pytest.mark.parametrize("way", ["cancel", "stop"])
 def test_full_partition_shows_why_and_can_be_left(
-    alice: HubClient,
+    alice: Visitor,
     full_partition: str,
     stopped_after: Callable[..., HubClient],
     expect_no_job: Callable[..., None],
     way: str,
 ) -> None:
     """While a partition is full the progress gives Slurm's reason, and the wait can be ended."""
-    stopped_after(alice)
+    client = stopped_after(alice.on("slurm"))
     asked = Spawn(
-        alice.user, "", {"backend": "slurm", "partition": full_partition, "runtime_min": 8}
+        client.user, "", {"backend": "slurm", "partition": full_partition, "runtime_min": 8}
     )
     told = []
-    for event in alice.follow(asked, timeout_s=60):
+    for event in client.follow(asked, timeout_s=60):
         told.append(event.message)
         if re.search(r"resources|priority|MaxCpuPerNode|QOSMax", event.message, re.IGNORECASE):
             break
@@ -147,15 +149,15 @@ def test_full_partition_shows_why_and_can_be_left(
         pytest.fail(f"the spawn went through a full partition: {told}")
     begin = time.monotonic()
     if way == "cancel":
-        answer = alice.request("DELETE", f"/hub/api/af/spawns/{alice.user}")
+        answer = client.request("DELETE", f"/hub/api/af/spawns/{client.user}")
         assert answer.status_code == 204
     else:
-        alice.stop()
+        client.stop()
     expect_within(
-        AT_ONCE_S, lambda: "" not in alice.servers(), what="the waiting server is given up"
+        AT_ONCE_S, lambda: "" not in client.servers(), what="the waiting server is given up"
     )
     assert time.monotonic() - begin < AT_ONCE_S
-    expect_no_job(alice)
+    expect_no_job(client)
 
 
 def test_memory_hog_is_stopped_at_its_limit(running: Session) -> None:

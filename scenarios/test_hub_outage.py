@@ -17,11 +17,16 @@ from testbed.site import Site
 pytestmark = pytest.mark.needs("faults")
 
 
+def hub_of(client: HubClient) -> str:
+    """The service that a person's servers depend on."""
+    return f"hub-{client.instance}"
+
+
 def test_servers_survive_a_hub_restart(
     bed: Bed, running: Session, jobs_behind: Callable[..., list[Job]]
 ) -> None:
     """Through a restart of the hub kernels keep their state, and the hub knows them after."""
-    with faults.stop(bed, "hub"):
+    with faults.stop(bed, hub_of(running.client)):
         # The proxy and the job carry on without a hub.
         assert running.remembers()
     assert running.remembers()
@@ -38,7 +43,7 @@ def test_servers_survive_a_hub_crash(
     bed: Bed, running: Session, jobs_behind: Callable[..., list[Job]]
 ) -> None:
     """A hub that is killed and comes back finds its servers running."""
-    with faults.kill(bed, "hub"):
+    with faults.kill(bed, hub_of(running.client)):
         assert running.remembers()
     assert running.remembers()
     server = expect_within(
@@ -58,14 +63,14 @@ def test_hub_killed_between_submit_and_ready(
 ) -> None:
     """A hub that dies after submitting leaves no orphan, and the person can spawn again."""
     # Somebody who has no claim on a machine yet, so that the start takes its time.
-    client = stopped_after(logins.client(site.people("person")[3].name))
+    client = stopped_after(logins.client(site.people("person")[3].name, batch_backend))
     asked = Spawn(
         client.user, "", {"backend": batch_backend, **site.backend(batch_backend).options}
     )
     try:
         for event in client.follow(asked):
             if event.phase == "submitted":
-                with faults.kill(bed, "hub"):
+                with faults.kill(bed, hub_of(client)):
                     pass
     except (HubUnreachable, ScenarioFailed):
         pass

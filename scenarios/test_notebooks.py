@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 from testbed import notebooks, smoke
-from testbed.hub_client import HubClient, Spawn
+from testbed.hub_client import Spawn
+from testbed.logins import Visitor
 from testbed.site import BACKENDS, Site
 
 
 def test_notebook_runs(
     site: Site,
-    people: tuple[HubClient, HubClient],
+    people: tuple[Visitor, Visitor],
     backend: str,
     notebook: notebooks.Notebook,
     spawn: Callable[..., Spawn],
@@ -20,7 +21,7 @@ def test_notebook_runs(
 ) -> None:
     """Each notebook runs to its end on each backend: counts and physics as they must be."""
     # The people take turns, so that nothing works for one person only.
-    client = people[BACKENDS.index(backend) % 2]  # type: ignore[arg-type] # one of them
+    client = people[BACKENDS.index(backend) % 2].on(backend)  # type: ignore[arg-type] # one of them
     spawn(client, backend)
     done = notebooks.run(
         notebook,
@@ -33,7 +34,7 @@ def test_notebook_runs(
 
 @pytest.mark.parametrize("source", ["1/0", "raise SystemExit('leaving')"])
 def test_failing_cell_is_reported(
-    alice: HubClient, spawn: Callable[..., Spawn], site: Site, tmp_path: Path, source: str
+    alice: Visitor, spawn: Callable[..., Spawn], site: Site, tmp_path: Path, source: str
 ) -> None:
     """A cell that raises fails the notebook with its source and traceback, and the copy is kept."""
     import nbformat
@@ -45,9 +46,11 @@ def test_failing_cell_is_reported(
     nbformat.write(
         v4.new_notebook(cells=[v4.new_code_cell("a = 1"), v4.new_code_cell(source)]), path
     )
-    spawn(alice, next(iter(site.backends)))
+    backend = next(iter(site.backends))
+    client = alice.on(backend)
+    spawn(client, backend)
     with pytest.raises(CellFailed) as failure:
-        notebooks.run(notebooks.read(path), alice, copy=tmp_path / "copy.ipynb")
+        notebooks.run(notebooks.read(path), client, copy=tmp_path / "copy.ipynb")
     assert source in str(failure.value)
     assert failure.value.traceback
     assert (tmp_path / "copy.ipynb").is_file()

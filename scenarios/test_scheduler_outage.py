@@ -7,7 +7,8 @@ import pytest
 
 from testbed import faults
 from testbed.bed import Bed
-from testbed.hub_client import HubClient, Spawn
+from testbed.hub_client import Spawn
+from testbed.logins import Logins, Visitor
 from testbed.orphans import Job
 from testbed.promises import expect_within
 from testbed.sessions import Session
@@ -39,10 +40,9 @@ def test_server_survives_silent_scheduler(
     assert jobs_behind(running.client) == [running.job]
 
 
-def test_hub_says_that_the_scheduler_is_silent(
-    bed: Bed, running: Session, observer: HubClient
-) -> None:
+def test_hub_says_that_the_scheduler_is_silent(bed: Bed, running: Session, logins: Logins) -> None:
     """While a scheduler does not answer the hub's account of it says so, and after it no more."""
+    observer = logins.observer(running.client.instance)
     with faults.stop(bed, ANSWERS[running.backend]):
         error = expect_within(
             60,
@@ -60,9 +60,9 @@ def test_hub_says_that_the_scheduler_is_silent(
 
 
 def test_spawn_works_after_an_outage(
-    bed: Bed, bob: HubClient, batch_backend: str, spawn: Callable[..., Spawn]
+    bed: Bed, bob: Visitor, batch_backend: str, spawn: Callable[..., Spawn]
 ) -> None:
     """The first spawn after the scheduler was away works."""
     with faults.stop(bed, ANSWERS[batch_backend]):
         pass
-    spawn(bob, batch_backend)
+    spawn(bob.on(batch_backend), batch_backend)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import pytest
 
 from testbed.bed import Bed
-from testbed.hub_client import HubClient, Spawn
+from testbed.hub_client import Spawn
 from testbed.kernels import Kernel
+from testbed.logins import Visitor
 from testbed.secret import Secret
 from testbed.sessions import Session
 
@@ -106,11 +107,12 @@ def test_not_in_any_process_of_the_node(bed: Bed, secrets: Secrets) -> None:
 
 
 def test_not_readable_by_somebody_else(
-    secrets: Secrets, bob: HubClient, spawn: Callable[..., Spawn]
+    secrets: Secrets, bob: Visitor, spawn: Callable[..., Spawn]
 ) -> None:
     """Another person's session sees no secret in any process, and cannot open the files."""
-    spawn(bob, secrets.backend)
-    with Kernel.start(bob) as kernel:
+    client = bob.on(secrets.backend)
+    spawn(client, secrets.backend)
+    with Kernel.start(client) as kernel:
         seen = kernel.run(READ_PROC).stdout
         assert not secrets.found_in(seen)
         paths = [name for name in secrets.values if name.startswith("/")]
@@ -131,11 +133,12 @@ opened
 
 @pytest.mark.needs("htcondor")
 def test_people_cannot_read_the_portals_queue(
-    secrets: Secrets, bob: HubClient, spawn: Callable[..., Spawn]
+    secrets: Secrets, bob: Visitor, spawn: Callable[..., Spawn]
 ) -> None:
     """Bob, in his own session, gets nothing of alice's jobs from the portal's access point."""
-    spawn(bob, "htcondor")
-    with Kernel.start(bob) as kernel:
+    client = bob.on("htcondor")
+    spawn(client, "htcondor")
+    with Kernel.start(client) as kernel:
         answer = kernel.run(
             """
 import subprocess

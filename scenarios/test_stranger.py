@@ -13,8 +13,10 @@ from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
 from testbed.bed import Bed
-from testbed.hub_client import HubClient, Spawn
+from testbed.hub_client import Spawn
 from testbed.kernels import Kernel
+from testbed.logins import Visitor
+from testbed.site import Site
 
 pytestmark = pytest.mark.needs("faults")
 
@@ -64,7 +66,7 @@ def stranger(bed: Bed) -> Iterator[Stranger]:
     # Its reaper is an image from a registry; `with` removes the container as well.
     testcontainers_config.ryuk_disabled = True
     container = DockerContainer(
-        "af-testbed/batch",
+        f"{bed.settings.images}/batch",
         command="tail -f /dev/null",
         network_mode=f"{bed.project}_default",
         labels={"org.af-testbed": "1"},
@@ -82,16 +84,38 @@ def test_the_minters_make_nothing(stranger: Stranger) -> None:
 def test_the_login_node_starts_nothing(stranger: Stranger) -> None:
     """The login node's agent obeys the hub alone."""
     body = {
-        "person": "alice", "server": "alice/", "cell": "hub", "code": "x",
+        "person": "alice", "server": "alice/", "cell": "htc-1", "code": "x",
         "argv": ["/opt/envs/notebook/bin/python", "-c", "0"], "environment": {},
     }  # fmt: skip
     assert stranger.ask("http://login-node:9710/sessions", body) == 403
 
 
-def test_the_proxy_takes_no_route(stranger: Stranger) -> None:
-    """Routes are the hub's to make."""
-    url = "http://hub-proxy:8001/api/routes/user/alice"
-    assert stranger.ask(url, {"target": "http://stranger:1"}) == 403
+def test_the_proxies_take_no_route(site: Site, stranger: Stranger) -> None:
+    """Routes are the hubs' to make."""
+    for hub in site.hubs:
+        for instance in hub.instances:
+            url = f"http://chp-{instance}:8001/api/routes/{hub.name}/user/alice"
+            assert stranger.ask(url, {"target": "http://stranger:1"}) == 403
+
+
+# Every spelling that some server on the way might take for the header of a person.
+SPELLINGS = ("X-Remote-User", "x_remote_user", "X-Remote_User", "REMOTE_USER", "X-Forwarded-User")
+
+
+@pytest.mark.needs("front_door")
+def test_hubs_believe_no_header_alone(site: Site, stranger: Stranger) -> None:
+    """At a hub's own port a person's name is worth nothing without the front door's secret."""
+    for hub in site.hubs:
+        for instance in hub.instances:
+            for secret in ("", "x" * 64):
+                headers = [part for name in SPELLINGS for part in ("-H", f"{name}: alice")]
+                code, output = stranger.run(
+                    "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", *headers,
+                    *(["-H", f"X-Proxy-Secret: {secret}"] if secret else []),
+                    f"http://hub-{instance}:8081/{hub.name}/hub/api/user",
+                )  # fmt: skip
+                assert code == 0
+                assert output in ("401", "403"), f"{instance}: HTTP {output}"
 
 
 def test_slurm_obeys_no_name_alone(stranger: Stranger) -> None:
@@ -130,16 +154,18 @@ def test_the_directory_shows_no_password(bed: Bed, stranger: Stranger) -> None:
 
 @pytest.mark.needs("htcondor")
 def test_a_stolen_server_token_says_no_hello(
-    stranger: Stranger, alice: HubClient, spawn: Callable[..., Spawn]
+    stranger: Stranger, alice: Visitor, site: Site, spawn: Callable[..., Spawn]
 ) -> None:
     """A hello counts from the machine that the scheduler names, whoever holds the token."""
-    spawn(alice, "htcondor")
-    with Kernel.start(alice) as kernel:
+    client = alice.on("htcondor")
+    spawn(client, "htcondor")
+    with Kernel.start(client) as kernel:
         read = (
             'import os; print(open(os.environ["AF_SECRETS"] + "/jupyterhub_token").read(), end="")'
         )
         token = kernel.run(read).stdout.strip()
-        url = "http://hub:8081/hub/api/af/hello"
+        base = f"http://hub-{client.instance}:8081/{site.hub_for('htcondor').name}"
+        url = f"{base}/hub/api/af/hello"
         assert stranger.ask(url, {"port": 8888}, token=token) == 403
-        assert alice.servers()[""]["ready"]
+        assert client.servers()[""]["ready"]
         assert kernel.run("1 + 1").value == "2"
