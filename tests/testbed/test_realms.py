@@ -17,7 +17,7 @@ REALMS = COMPOSE / "keycloak" / "config" / "realms"
 ROSTER = COMPOSE / "ldap" / "config" / "people.json"
 PREPARE = COMPOSE / "keycloak" / "files" / "usr" / "local" / "sbin" / "prepare-realms"
 MAKE_DIRECTORY = COMPOSE / "ldap" / "files" / "usr" / "local" / "sbin" / "make-directory"
-SECRETS = ("proxy_client_secret", "oauth_client_secret", "federation_client_secret")
+SECRETS = tuple(f"{name}_client_secret" for name in ("proxy", "oauth", "data", "federation"))
 
 Prepare = Callable[[], "subprocess.CompletedProcess[str]"]
 
@@ -91,6 +91,31 @@ def test_addresses_are_exact_and_of_this_port(prepare: Prepare, tmp_path: Path) 
                 assert "*" not in address
             assert client["secret"].startswith("made-up-")
             assert not client["directAccessGrantsEnabled"]
+
+
+def test_each_groups_data_are_the_groups_alone(prepare: Prepare, tmp_path: Path) -> None:
+    """A scope without a role would be everybody's; only what is open may have none."""
+    assert prepare().returncode == 0
+    realm = prepared(tmp_path, "af")
+    experiments = {person["experiment"] for person in json.loads(ROSTER.read_text())["people"]}
+    scopes = {s["name"] for s in realm["clientScopes"] if s["name"].startswith("storage.")}
+    assert scopes == {f"storage.read:/{name}" for name in (*experiments, "open")}
+    needed = {entry["clientScope"]: entry["roles"] for entry in realm["scopeMappings"]}
+    holders = {group["name"]: group["realmRoles"] for group in realm["groups"]}
+    for name in experiments:
+        assert needed[f"storage.read:/{name}"] == holders[name] == [f"data-{name}"]
+    (client,) = (client for client in realm["clients"] if client["clientId"] == "data")
+    assert scopes <= {*client["optionalClientScopes"]}
+    assert not scopes & {*client["defaultClientScopes"]}
+
+
+def test_a_client_asks_only_for_scopes_that_there_are(prepare: Prepare, tmp_path: Path) -> None:
+    """With scopes of its own in its file, a realm has none of those that come by themselves."""
+    assert prepare().returncode == 0
+    realm = prepared(tmp_path, "af")
+    known = {scope["name"] for scope in realm["clientScopes"]}
+    for client in realm["clients"]:
+        assert {*client["defaultClientScopes"], *client["optionalClientScopes"]} <= known
 
 
 def test_keycloak_knows_people_by_the_directorys_own_id(prepare: Prepare, tmp_path: Path) -> None:
