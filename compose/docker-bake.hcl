@@ -17,9 +17,12 @@ variable "KEYCLOAK_VERSION" {}
 variable "KEYCLOAK_SHA256" {}
 variable "MAVEN_DEPENDENCY_PLUGIN_VERSION" {}
 variable "JRE_VERSION" {}
+variable "XROOTD_VERSION" {}
+variable "COFFEA_VERSION" {}
+variable "COFFEA_SHA256" {}
 
 group "default" {
-  targets = ["keys", "storage", "ldap", "condor", "condor-ep", "slurm", "slurm-node", "mariadb", "keycloak", "proxy", "hub", "login-node"]
+  targets = ["keys", "storage", "ldap", "condor", "condor-ep", "slurm", "slurm-node", "mariadb", "keycloak", "proxy", "xrootd", "origin", "hub", "login-node"]
 }
 
 target "common" {
@@ -41,6 +44,14 @@ target "batch" {
   contexts   = { base = "target:base" }
   args       = { HTCONDOR_VERSION = HTCONDOR_VERSION, SLURM_VERSION = SLURM_VERSION }
   tags       = ["${PROJECT}/batch"]
+}
+# Without the portal's code, so that what is made with it stays when that changes.
+target "environment" {
+  inherits   = ["common"]
+  dockerfile = "images/node/Dockerfile"
+  target     = "environment"
+  contexts   = { batch = "target:batch" }
+  args       = { UV_VERSION = UV_VERSION }
 }
 target "node" {
   inherits   = ["common"]
@@ -108,6 +119,22 @@ target "keycloak" {
   contexts   = { base = "target:base" }
   args       = { KEYCLOAK_VERSION = KEYCLOAK_VERSION, KEYCLOAK_SHA256 = KEYCLOAK_SHA256, MAVEN_DEPENDENCY_PLUGIN_VERSION = MAVEN_DEPENDENCY_PLUGIN_VERSION, JRE_VERSION = JRE_VERSION }
   tags       = ["${PROJECT}/keycloak"]
+}
+
+# Data: the XCache and the monitor are the shared image itself
+target "xrootd" {
+  inherits   = ["common"]
+  context    = "compose/images/xrootd"
+  contexts   = { base = "target:base" }
+  args       = { XROOTD_VERSION = XROOTD_VERSION }
+  tags       = ["${PROJECT}/xrootd"]
+}
+target "origin" {
+  inherits   = ["common"]
+  context    = "compose/origin"
+  contexts   = { xrootd = "target:xrootd", environment = "target:environment" }
+  args       = { COFFEA_VERSION = COFFEA_VERSION, COFFEA_SHA256 = COFFEA_SHA256 }
+  tags       = ["${PROJECT}/origin"]
 }
 
 # HTCondor: the central manager and both access points are one image
