@@ -51,13 +51,13 @@ target "environment" {
   dockerfile = "images/node/Dockerfile"
   target     = "environment"
   contexts   = { batch = "target:batch" }
-  args       = { UV_VERSION = UV_VERSION }
+  args       = { UV_VERSION = UV_VERSION, XROOTD_VERSION = XROOTD_VERSION }
 }
 target "node" {
   inherits   = ["common"]
   dockerfile = "images/node/Dockerfile"
   contexts   = { batch = "target:batch", portal = "src" }
-  args       = { UV_VERSION = UV_VERSION }
+  args       = { UV_VERSION = UV_VERSION, XROOTD_VERSION = XROOTD_VERSION }
   tags       = ["${PROJECT}/node"]
 }
 
