@@ -48,13 +48,19 @@ class Bed:
         self.settings = settings
 
     @classmethod
-    def open(cls, project: str | None = None, *, port: int | None = None) -> "Bed":
+    def open(
+        cls, project: str | None = None, *, port: int | None = None, far: bool | None = None
+    ) -> "Bed":
         """The testbed of that compose project; nothing is started or asked yet.
+
+        Args:
+            port: The front door's, where it is to be booted; see `settings.load`.
+            far: Whether the origin then is slow.
 
         Raises:
             UsageError: A project or port that cannot be one.
         """
-        return cls(settings.load(project, port))
+        return cls(settings.load(project, port, far=far))
 
     @property
     def project(self) -> str:

@@ -41,7 +41,12 @@ def up(
         return False
     say(amiss or "images are out of date")
     doctor.require_room(bed, building=not fresh, whole=not only)
-    settings.remember(bed.settings, port=bed.settings.port, scale=remembered | dict(scale))
+    settings.remember(
+        bed.settings,
+        port=bed.settings.port,
+        scale=remembered | dict(scale),
+        far=bed.settings.far,
+    )
     if not fresh:
         images.ensure(bed, names, say)
     start(bed, wanted, wait_s)

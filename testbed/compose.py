@@ -10,6 +10,8 @@ from testbed import settings as settings_module
 from testbed.errors import TestbedError, UsageError
 from testbed.settings import Settings
 
+FAR_ORIGIN_RATE = "20m"  # bytes a second of all readers together, as XRootD's throttle takes it
+
 
 class Compose:
     """docker compose for one project."""
@@ -35,6 +37,7 @@ class Compose:
             **settings_module.versions(self.settings),
             "AF_IMAGES": self.settings.images,
             "AF_PORT": str(self.settings.port),
+            "AF_ORIGIN_RATE": FAR_ORIGIN_RATE if self.settings.far else "",
             "AF_CGROUP_VERSION": self.cgroup_version,
         }
 

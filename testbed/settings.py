@@ -7,7 +7,7 @@ library only, since the bootstrap reads it before anything is installed.
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class Settings:
     work: Path  # where .testbed/ and reports/ go
     port: int
     port_is_asked: bool  # by flag or environment, not by default
+    far: bool  # the origin gives its files at the rate of a distant one
     docker_host: str | None
     docker_config: Path
     ca_bundle: Path | None
@@ -86,6 +87,8 @@ def load(
     project: str | None = None,
     port: int | None = None,
     environ: Mapping[str, str] | None = None,
+    *,
+    far: bool | None = None,
 ) -> Settings:
     """Settings for one testbed.
 
@@ -93,6 +96,7 @@ def load(
         project: Name of the compose project; default `AF_PROJECT` or `af-testbed`.
         port: Front door; default `AF_PORT`, the port of the last `up`, 8443.
         environ: Read instead of the process's own environment.
+        far: Whether the origin is slow; default as in the last `up`, no.
 
     Raises:
         UsageError: A name or a number that cannot be one.
@@ -117,6 +121,7 @@ def load(
         work=work,
         port=asked_port or DEFAULT_PORT,
         port_is_asked=asked_port is not None,
+        far=bool(far),
         docker_host=environ.get("DOCKER_HOST") or None,
         docker_config=Path(environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json",
         ca_bundle=_ca_bundle(environ),
@@ -126,15 +131,18 @@ def load(
         min_disk_mib=_number(environ, "AF_MIN_DISK_MIB") or 12288,
         environ=dict(environ),
     )
-    if asked_port is None and (known := remembered(settings).get("port")):
-        settings = Settings(**{**vars(settings), "port": int(known)})
+    known = remembered(settings)
+    if asked_port is None and (port := known.get("port")):
+        settings = replace(settings, port=int(port))
+    if far is None:
+        settings = replace(settings, far=bool(known.get("far")))
     if not 1 <= settings.port <= 65535:
         raise UsageError(f"port {settings.port} is not between 1 and 65535")
     return settings
 
 
 def remembered(settings: Settings) -> dict[str, Any]:
-    """What the last `up` of this project was asked for: port and scales."""
+    """What the last `up` of this project was asked for: port, scales and a far origin."""
     try:
         known = json.loads((settings.state_dir / "up.json").read_text())
     except (OSError, ValueError):

@@ -29,6 +29,13 @@ def up(
     port: Annotated[
         int | None, typer.Option(help="The front door's (default AF_PORT, as last time, 8443).")
     ] = None,
+    far: Annotated[
+        bool | None,
+        typer.Option(
+            "--far/--near",
+            help="An origin of 20 MB/s, or as fast as it can (default: as last time).",
+        ),
+    ] = None,
     build: Annotated[
         bool, typer.Option("--build/--no-build", help="Bring the images up to date first.")
     ] = True,
@@ -39,7 +46,7 @@ def up(
     from testbed.bed import Bed
 
     started = time.monotonic()
-    bed = Bed.open(project, port=port)
+    bed = Bed.open(project, port=port, far=far)
     scales = {"condor-ep": ep, "slurm-node": nodes}
     changed = bed.up(
         only=only or (),

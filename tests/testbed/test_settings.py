@@ -37,6 +37,14 @@ def test_each_project_remembers_for_itself(elsewhere: Path) -> None:
     assert settings.load(environ={}).site_file == elsewhere / ".testbed/site.toml"
 
 
+@pytest.mark.usefixtures("elsewhere")
+def test_a_far_origin_stays_far_until_told_otherwise() -> None:
+    assert not settings.load(environ={}).far
+    settings.remember(settings.load(environ={}, far=True), far=True)
+    assert settings.load(environ={}).far
+    assert not settings.load(environ={}, far=False).far
+
+
 def test_an_installed_wheel_writes_where_it_is_run(elsewhere: Path) -> None:
     loaded = settings.load(environ={})
     assert loaded.work == elsewhere
