@@ -57,7 +57,7 @@ def write(bed: Bed) -> Path:
         name=bed.project,
         front_door=bed.front_door_url,
         ca_bundle=Path("ca.pem"),
-        needs=("faults", "students", "metrics", "gpu", "front_door"),
+        needs=("faults", "students", "metrics", "gpu", "data", "front_door"),
         login=Login(kind="keycloak"),
         hubs=tuple(
             Hub(

@@ -61,6 +61,7 @@ NEEDS = {
     "students": "at least 20 people for crowds",
     "metrics": "the hub's /hub/metrics can be read",
     "gpu": "GPUs, or stand-ins, can be asked for",
+    "data": "an origin and an XCache, told of by a monitor (a testbed's own)",
     "front_door": "the testbed's own front door: names, sticky routes, API door, Keycloak",
 }
 
