@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 import requests
-from docker.models.containers import Container
 
-from testbed import data_tokens, faults, flawed_tokens
+from testbed import data_tokens, extra_cache, faults, flawed_tokens
 from testbed.bed import Bed
 from testbed.data_client import (
     DataClient,
@@ -25,6 +24,7 @@ from testbed.data_client import (
     is_miss,
 )
 from testbed.data_tokens import Client
+from testbed.extra_cache import ExtraCache
 from testbed.promises import expect_within
 from testbed.secret import Secret
 from testbed.site import Site
@@ -287,60 +287,31 @@ def test_an_origin_that_dies_under_a_reader(
     expect_whole(alice_reads, f"root://xcache/{path}", sha256, timeout_s=200)
 
 
+def test_who_has_a_token_reads_without_keycloak(
+    bed: Bed, alice_reads: DataClient, new_file: Callable[..., tuple[str, str]]
+) -> None:
+    """The servers know the issuer's keys by then; a new connection asks Keycloak for nothing."""
+    assert alice_reads.copy(f"root://xcache/{flawed_tokens.PATH}").ok
+    path, sha256 = new_file(5)
+    with faults.pause(bed, "keycloak"):
+        expect_whole(alice_reads, f"root://xcache/{path}", sha256)
+
+
 # Room for little
 
-SMALL_MIB = 96
 LOW, HIGH = 0.40, 0.80
 
 
 @pytest.fixture(scope="module")
-def small_cache(bed: Bed) -> Iterator[Container]:
-    """An XCache of its own at small.xcache.internal, whose disk of 96 MiB is purged to 40 %."""
-    regular = bed.container("xcache").attrs
-    network = f"{bed.project}_default"
-    container = bed.client.containers.create(
-        f"{bed.settings.images}/xrootd",
-        environment={
-            "AF_ROLE": "xcache",
-            "AF_PORT": str(bed.published_port()),
-            "AF_XCACHE_DISKUSAGE": f"{LOW} {HIGH}",
-        },
-        volumes=[
-            f"{mount.get('Name') or mount['Source']}:{mount['Destination']}:ro"
-            for mount in regular["Mounts"]
-            if mount["Destination"] != "/var/cache/xcache"
-        ],
-        tmpfs={
-            "/run/xrootd": "uid=905,gid=905,mode=0750",
-            "/var/cache/xcache": f"uid=905,gid=905,mode=0750,size={SMALL_MIB}m",
-        },
-        user="905:905",
-        hostname="xcache",  # so that its healthcheck asks itself
-        labels={"org.af-testbed": "1"},
-        network=network,
-        networking_config={
-            network: bed.client.api.create_endpoint_config(aliases=["small.xcache.internal"])
-        },
-    )
-    try:
-        container.start()
-        wait_until(
-            lambda: container.exec_run(["check-xrootd"]).exit_code == 0, 30, what="the small cache"
-        )
-        yield container
-    finally:
-        container.remove(force=True)
-
-
-def share_used(cache: Container) -> float:
-    """How much of a cache's disk is in use, from 0 to 1."""
-    done = cache.exec_run(["df", "--output=used,size", "/var/cache/xcache"])
-    used, size = done.output.decode().splitlines()[1].split()
-    return int(used) / int(size)
+def small_cache(bed: Bed) -> Iterator[ExtraCache]:
+    """An XCache whose disk of 96 MiB is purged to 40 %."""
+    marks = {"AF_XCACHE_DISKUSAGE": f"{LOW} {HIGH}"}
+    with extra_cache.run(bed, "small", marks, disk_mib=96) as cache:
+        yield cache
 
 
 def test_a_full_disk_and_its_purge(
-    small_cache: Container,
+    small_cache: ExtraCache,
     alice_reads: DataClient,
     new_file: Callable[..., tuple[str, str]],
 ) -> None:
@@ -350,11 +321,11 @@ def test_a_full_disk_and_its_purge(
     """
     files = [new_file(60) for _ in range(3)]
     for path, sha256 in files:
-        expect_whole(alice_reads, f"root://small.xcache.internal/{path}", sha256)
-    full = share_used(small_cache)
+        expect_whole(alice_reads, f"root://{small_cache.host}/{path}", sha256)
+    full = small_cache.share_used
     assert full > HIGH, f"the disk was filled to {full:.0%} only"
     expect_within(
-        200, lambda: share_used(small_cache) <= LOW, what="a purge to the low mark", poll_s=2
+        200, lambda: small_cache.share_used <= LOW, what="a purge to the low mark", poll_s=2
     )
     for path, sha256 in files:
-        expect_whole(alice_reads, f"root://small.xcache.internal/{path}", sha256)
+        expect_whole(alice_reads, f"root://{small_cache.host}/{path}", sha256)
