@@ -1,0 +1,157 @@
+"""How fast data come: origin, XCache miss and hit, against what the network gives between the same
+two containers.
+
+Everything is measured in one run and in turns, on a compute node, as people's code would read.
+"""
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from testbed import data_tokens, extra_cache
+from testbed.bed import Bed
+from testbed.data_client import PYTHON, SERVICE, DataClient, at_node, file_at_origin
+from testbed.errors import ScenarioFailed, TestbedError
+from testbed.site import Site
+
+Say = Callable[[str], None]
+
+STREAMS = (1, 2, 4, 8)
+_SCOPES = ("storage.read:/cms", "storage.read:/open")
+_CEILING_S = 3
+_UPROOT_ROUNDS = 7
+_UPROOT_FILE = "/data/cms/met/part-0.root"
+
+# Seconds that so many copies at once take, all thrown away, without the start of a container's
+# exec. Each is a connection of its own: xrdcp's own --streams stood still now and then against an
+# XCache 5.8.1 over TLS, with a client of the same version.
+_COPY = """
+import subprocess, sys, time
+url, streams = sys.argv[1], int(sys.argv[2])
+argv = ["xrdcp", "-f", "--silent", url, "/dev/null"]
+started = time.monotonic()
+copies = [subprocess.Popen(argv) for _ in range(streams)]
+if any([copy.wait() for copy in copies]):
+    sys.exit("xrdcp failed")
+print(time.monotonic() - started)
+"""
+
+# A partial read as an analysis does it: some columns of a file, in turns from here and there.
+_READ = """
+import json, sys, time
+import uproot
+urls, rounds = sys.argv[2:], int(sys.argv[1])
+columns = ["MET_pt", "nJet", "Jet_pt", "Jet_eta", "nMuon", "Muon_pt"]
+took = {url: [] for url in urls}
+for number in range(rounds + 1):
+    for url in urls:
+        started = time.monotonic()
+        with uproot.open(url + ":Events") as tree:
+            tree.arrays(columns)
+        if number:  # the first round warms everything up
+            took[url].append(time.monotonic() - started)
+print(json.dumps(took))
+"""
+
+
+def run(
+    bed: Bed,
+    site: Site,
+    *,
+    environ: Mapping[str, str],
+    size_mib: int,
+    rounds: int,
+    say: Say,
+) -> dict[str, float]:
+    """Measure, and return the figures.
+
+    Args:
+        size_mib: Of the file that is copied.
+        rounds: How often each copy is made; the best counts.
+
+    Raises:
+        ScenarioFailed: A read failed.
+        TestbedError: iperf3 did not measure.
+    """
+    person = next(each for each in site.people("person") if "cms" in each.groups)
+    client = data_tokens.hubs_client(bed)
+    with data_tokens.session(site, person, client, environ) as browser:
+        token = data_tokens.fetch(browser, client, *_SCOPES).access
+    plain = {"AF_XROOTD_TLS": "all -data", "AF_XCACHE_DISKUSAGE": "0.95 0.98 files 1g 3g 4g"}
+    say(f"a file of {size_mib} MiB at the origin")
+    with (
+        at_node(bed, person, token) as reader,
+        extra_cache.run(bed, "plain", plain) as unencrypted,
+        file_at_origin(bed, f"bench-{time.time_ns()}.bin", size_mib) as (path, _),
+    ):
+        hosts = {"origin": "origin", "hit": "xcache", "plain_hit": unencrypted.host}
+        figures = {
+            f"{name}_mb_s": round(_copy(reader, f"root://{host}/{path}", 1, size_mib), 1)
+            for name, host in (("miss", hosts["hit"]), ("plain_miss", hosts["plain_hit"]))
+        }
+        say(f"miss: {figures['miss_mb_s']} MB/s")
+        speeds: dict[str, dict[int, list[float]]] = {
+            name: {streams: [] for streams in STREAMS} for name in (*hosts, "ceiling")
+        }
+        for number in range(rounds):
+            for streams in STREAMS:
+                speeds["ceiling"][streams].append(_ceiling(bed, unencrypted, streams))
+                for name, host in hosts.items():
+                    speed = _copy(reader, f"root://{host}/{path}", streams, size_mib)
+                    speeds[name][streams].append(speed)
+            say(f"round {number + 1} of {rounds}: {_best(speeds['hit']):.0f} MB/s at hits")
+        say("uproot: some columns of a file, through a hit and from the node's own disk")
+        figures |= _uproot(reader)
+    for name, of_streams in speeds.items():
+        for streams in (STREAMS[0], STREAMS[-1]):
+            figures[f"{name}_{streams}_mb_s"] = round(max(of_streams[streams]), 1)
+        figures[f"{name}_mb_s"] = round(_best(of_streams), 1)
+    return {
+        "hit_vs_ceiling_ratio": round(figures["plain_hit_mb_s"] / figures["ceiling_mb_s"], 3),
+        "hit_vs_origin_ratio": round(figures["hit_mb_s"] / figures["origin_mb_s"], 3),
+        **figures,
+    }
+
+
+def _best(of_streams: Mapping[int, Sequence[float]]) -> float:
+    return max(max(speeds) for speeds in of_streams.values())
+
+
+def _copy(reader: DataClient, url: str, streams: int, size_mib: int) -> float:
+    """MB a second of so many copies together."""
+    done = reader.python(_COPY, url, str(streams), timeout_s=120)
+    if not done.ok:
+        raise ScenarioFailed(f"{url} could not be read", seen=done.stderr[-1000:])
+    return streams * size_mib * 1.048576 / float(done.stdout)
+
+
+def _ceiling(bed: Bed, server: extra_cache.ExtraCache, streams: int) -> float:
+    """MB a second that iperf3 brings from the cache's container to the node's, unencrypted."""
+    # It serves one client and ends.
+    server.container.exec_run(["iperf3", "--server", "--one-off", "--daemon"])
+    argv = ["iperf3", "--client", server.host, "--reverse", "--json", "--time", str(_CEILING_S),
+            "--parallel", str(streams)]  # fmt: skip
+    done = bed.exec(SERVICE, argv)
+    try:
+        return float(json.loads(done.stdout)["end"]["sum_received"]["bits_per_second"]) / 8e6
+    except (ValueError, KeyError) as error:
+        raise TestbedError("iperf3 measured nothing", seen=done.stdout[-500:]) from error
+
+
+def _uproot(reader: DataClient) -> dict[str, float]:
+    """Seconds of a partial read through a hit and from a local file, and their ratio."""
+    local, far = f"{reader.folder}/local.root", f"root://xcache/{_UPROOT_FILE}"
+    fetched = reader.run(["xrdcp", "-f", "--silent", far, local])
+    if not fetched.ok:
+        raise ScenarioFailed(f"{far} could not be read", seen=fetched.stderr[-1000:])
+    done = reader.run([PYTHON, "-c", _READ, str(_UPROOT_ROUNDS), far, local])
+    if not done.ok:
+        raise ScenarioFailed(f"uproot could not read {far}", seen=done.stderr[-1000:])
+    took = json.loads(done.stdout)
+    hit, disk = (statistics.median(took[url]) for url in (far, local))
+    return {
+        "uproot_hit_vs_local_ratio": round(hit / disk, 3),
+        "uproot_hit_s": round(hit, 3),
+        "uproot_local_s": round(disk, 3),
+    }
