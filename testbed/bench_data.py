@@ -8,16 +8,18 @@ connection only (`xrootd.tls … -data`), and those stood still against an XCach
 5.8.1 and by the Python client 6.2.1; with `xrootd.async off` less often.
 """
 
+import contextlib
 import json
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from testbed import data_tokens
 from testbed.bed import Bed
 from testbed.data_client import PYTHON, SERVICE, DataClient, at_node, file_at_origin
 from testbed.errors import ScenarioFailed, TestbedError
 from testbed.site import Site
+from testbed.waiting import wait_until
 
 Say = Callable[[str], None]
 
@@ -84,6 +86,7 @@ def run(
     say(f"a file of {size_mib} MiB at the origin")
     with (
         at_node(bed, person, token) as reader,
+        _iperf3_server(bed),
         file_at_origin(bed, f"bench-{time.time_ns()}.bin", size_mib) as (path, _),
     ):
         hosts = {"origin": "origin", "hit": "xcache"}
@@ -124,10 +127,24 @@ def _copy(reader: DataClient, url: str, streams: int, size_mib: int) -> float:
     return streams * size_mib * 1.048576 / float(done.stdout)
 
 
+@contextlib.contextmanager
+def _iperf3_server(bed: Bed) -> Iterator[None]:
+    """The other end of the ceiling, in the cache's container."""
+    pid_file = "/run/xrootd/iperf3.pid"
+    bed.exec("xcache", ["iperf3", "--server", "--daemon", "--pidfile", pid_file])
+    try:
+        wait_until(
+            lambda: bed.exec("xcache", ["ss", "-Htln", "sport = :5201"]).stdout.strip(),
+            10,
+            what="iperf3 listening on xcache",
+        )
+        yield
+    finally:
+        bed.exec("xcache", ["sh", "-c", f"kill $(tr -d '\\000' < {pid_file})"])
+
+
 def _ceiling(bed: Bed, streams: int) -> float:
     """MB a second that iperf3 brings from the cache's container to the node's, unencrypted."""
-    # It serves one client and ends.
-    bed.exec("xcache", ["iperf3", "--server", "--one-off", "--daemon"])
     argv = ["iperf3", "--client", "xcache", "--reverse", "--json", "--time", str(_CEILING_S),
             "--parallel", str(streams)]  # fmt: skip
     done = bed.exec(SERVICE, argv)

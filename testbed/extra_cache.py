@@ -58,11 +58,15 @@ def run(
         memory[_FILES] = f"{_OWNER},size={disk_mib}m"
     container = bed.client.containers.create(
         f"{bed.settings.images}/xrootd",
-        environment={"AF_ROLE": "xcache", "AF_PORT": str(bed.published_port()), **settings},
+        environment={
+            "AF_ROLE": "xcache",
+            "AF_PORT": str(bed.published_port()),
+            "AF_XROOTD_NAME": host,  # whom its healthcheck asks: itself
+            **settings,
+        },
         volumes=mounts if disk_mib else [*mounts, _FILES],
         tmpfs=memory,
         user="905:905",
-        hostname="xcache",  # so that its healthcheck asks itself
         labels={"org.af-testbed": "1"},
         network=network,
         networking_config={network: bed.client.api.create_endpoint_config(aliases=[host])},
