@@ -9,6 +9,7 @@ from testbed.errors import UsageError
 from testbed.hub_client import HubClient, Spawn, SpawnRefused
 from testbed.kernels import Kernel
 from testbed.logins import Visitor
+from testbed.pytest_plugin import cannot_judge
 from testbed.results import HUB_PHASES
 from testbed.site import Site
 
@@ -117,12 +118,13 @@ def test_named_servers_side_by_side(
     alice: Visitor,
     spawn: Callable[..., Spawn],
     jobs_behind: Callable[..., list[orphans.Job]],
+    pytestconfig: pytest.Config,
 ) -> None:
     """A default server on one scheduler and a named one on the other do not meet."""
     try:
         hub = site.hub_for("htcondor", "slurm")
     except UsageError as error:
-        pytest.skip(str(error))
+        cannot_judge(pytestconfig, str(error))
     client = alice.at(hub)
     spawn(client, "htcondor")
     spawn(client, "slurm", server="second")

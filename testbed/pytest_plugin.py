@@ -12,7 +12,7 @@ What went wrong is counted apart: an assertion is the facility's failure (exit c
 import shlex
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -222,8 +222,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         missing.append("faults")
     if not missing:
         return
-    reason = f"site {site.name} has no {', no '.join(missing)}"
-    # A foreign site is what it is; the testbed in CI must have everything.
+    cannot_judge(item.config, f"site {site.name} has no {', no '.join(missing)}")
+
+
+def cannot_judge(config: pytest.Config, reason: str) -> NoReturn:
+    """Skip what a site has not got: a foreign one is what it is.
+
+    Raises:
+        TestbedError: It is one's own testbed, in CI: that must have everything.
+    """
+    state = config.stash[_STATE]
     if state.own and state.settings.ci:
         raise TestbedError(reason, cure="testbed up")
     pytest.skip(reason)

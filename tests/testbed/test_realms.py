@@ -19,6 +19,8 @@ PREPARE = COMPOSE / "keycloak" / "files" / "usr" / "local" / "sbin" / "prepare-r
 MAKE_DIRECTORY = COMPOSE / "ldap" / "files" / "usr" / "local" / "sbin" / "make-directory"
 SECRETS = tuple(f"{name}_client_secret" for name in ("proxy", "oauth", "data", "federation"))
 
+hashes = pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl to hash passwords with")
+
 Prepare = Callable[[], "subprocess.CompletedProcess[str]"]
 
 
@@ -118,10 +120,9 @@ def test_a_client_asks_only_for_scopes_that_there_are(prepare: Prepare, tmp_path
         assert {*client["defaultClientScopes"], *client["optionalClientScopes"]} <= known
 
 
+@hashes
 def test_keycloak_knows_people_by_the_directorys_own_id(prepare: Prepare, tmp_path: Path) -> None:
     """Two programs count the id; were they apart, every seeded person would be a stranger."""
-    if not shutil.which("openssl"):
-        pytest.skip("no openssl to hash passwords with")
     prepare()
     done = subprocess.run(
         [sys.executable, str(MAKE_DIRECTORY), str(ROSTER), str(tmp_path / "passwords.json")],
@@ -134,9 +135,8 @@ def test_keycloak_knows_people_by_the_directorys_own_id(prepare: Prepare, tmp_pa
         assert directory[user["attributes"]["LDAP_ID"][0]] == user["username"]
 
 
+@hashes
 def test_who_comes_through_the_federation_has_no_password(tmp_path: Path) -> None:
-    if not shutil.which("openssl"):
-        pytest.skip("no openssl to hash passwords with")
     passwords = tmp_path / "passwords.json"
     done = subprocess.run(
         [sys.executable, str(MAKE_DIRECTORY), str(ROSTER), str(passwords)],
