@@ -16,7 +16,8 @@ from testbed.keycloak_login import log_in
 from testbed.secret import Secret
 from testbed.site import Person, Site
 
-CLIENT = "data"
+# Each hub instance has one; none of its own sessions is disturbed by another browser's.
+CLIENT = "data-htc-1"
 _KEY_FILE = "/run/keys/keycloak/data_client_secret"
 _TIMEOUT_S = 60
 
@@ -44,7 +45,7 @@ class Tokens:
 
 
 def hubs_client(bed: Bed) -> Client:
-    """The client that the hubs get data tokens with.
+    """The client that a hub instance gets data tokens with.
 
     Raises:
         TestbedError: Keycloak's volume holds no secret of it.

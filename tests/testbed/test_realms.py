@@ -12,7 +12,10 @@ from typing import Any
 
 import pytest
 
-COMPOSE = Path(__file__).resolve().parents[2] / "compose"
+from testbed import hubs
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPOSE = ROOT / "compose"
 REALMS = COMPOSE / "keycloak" / "config" / "realms"
 ROSTER = COMPOSE / "ldap" / "config" / "people.json"
 PREPARE = COMPOSE / "keycloak" / "files" / "usr" / "local" / "sbin" / "prepare-realms"
@@ -106,9 +109,22 @@ def test_each_groups_data_are_the_groups_alone(prepare: Prepare, tmp_path: Path)
     holders = {group["name"]: group["realmRoles"] for group in realm["groups"]}
     for name in experiments:
         assert needed[f"storage.read:/{name}"] == holders[name] == [f"data-{name}"]
-    (client,) = (client for client in realm["clients"] if client["clientId"] == "data")
-    assert scopes <= {*client["optionalClientScopes"]}
-    assert not scopes & {*client["defaultClientScopes"]}
+    clients = [client for client in realm["clients"] if client["clientId"].startswith("data-")]
+    assert clients
+    for client in clients:
+        assert scopes <= {*client["optionalClientScopes"]}
+        assert not scopes & {*client["defaultClientScopes"]}
+
+
+def test_every_instance_has_a_data_client_of_its_own(prepare: Prepare, tmp_path: Path) -> None:
+    """Two that shared one would end each other's offline sessions."""
+    assert prepare().returncode == 0
+    clients = {client["clientId"]: client for client in prepared(tmp_path, "af")["clients"]}
+    assert "data" not in clients
+    for hub in hubs.read(ROOT):
+        for number in range(1, hubs.MOST_INSTANCES + 1):
+            (address,) = clients[f"data-{hub.name}-{number}"]["redirectUris"]
+            assert address.endswith(f":9999/{hub.name}/hub/data-token")
 
 
 def test_a_client_asks_only_for_scopes_that_there_are(prepare: Prepare, tmp_path: Path) -> None:
