@@ -17,6 +17,7 @@ import contextlib
 import logging
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import threading
@@ -35,6 +36,8 @@ log = logging.getLogger("afportal.login_agent")
 TERM_GRACE_S = 3.0
 ENDINGS_KEPT = 1000
 _MARK = "AF_SESSION_ID"
+# Each session's place for its secrets; it goes with the session.
+FOLDERS = Path("/run/af-sessions")
 _WANTED = {
     "person": str,
     "server": str,
@@ -136,11 +139,14 @@ class Sessions:
             "HOME": account.pw_dir, "USER": account.pw_name, "LOGNAME": account.pw_name,
             "SHELL": account.pw_shell, "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8",
         }  # fmt: skip
+        folder = FOLDERS / session_id
+        folder.mkdir(mode=0o700)
+        os.chown(folder, account.pw_uid, account.pw_gid)
         process = subprocess.Popen(
             argv,
             stdin=subprocess.PIPE,
             cwd=account.pw_dir,
-            env={**base, **environment, _MARK: session_id},
+            env={**base, **environment, _MARK: session_id, "AF_SCRATCH": str(folder)},
             user=account.pw_uid,
             group=account.pw_gid,
             extra_groups=os.getgrouplist(account.pw_name, account.pw_gid),
@@ -167,6 +173,7 @@ class Sessions:
         for pid in processes_of(session_id, session.process.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(FOLDERS / session_id, ignore_errors=True)
         reason = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
         with self._lock:
             self._living.pop(session_id, None)
@@ -225,6 +232,10 @@ def main() -> None:
     )
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    # No session outlives the agent; what one left behind does not either.
+    FOLDERS.mkdir(mode=0o711, parents=True, exist_ok=True)
+    for folder in FOLDERS.iterdir():
+        shutil.rmtree(folder, ignore_errors=True)
     sessions = Sessions(group=args.group, min_uid=args.min_uid, allowed=frozenset(args.program))
     host, _, port = args.listen.rpartition(":")
     server = SignedServer((host, int(port)), read_secret(args.secret_file), sessions.answer)
