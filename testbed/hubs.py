@@ -242,6 +242,7 @@ _SERVICES = """\
       chp-{instance}: {{condition: service_healthy}}
     volumes:
       - key-hub:/keys/hub:ro
+      - key-inside-tls:/keys/inside-tls:ro
       - key-door:/keys/door:ro
       - key-minter:/keys/minter:ro
       - key-login:/keys/login:ro
@@ -253,6 +254,7 @@ _SERVICES = """\
 _VOLUMES = """\
 volumes:
   key-hub:
+  key-inside-tls:
   key-door:
   key-minter:
   key-login:

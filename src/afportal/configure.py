@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -22,6 +22,7 @@ def configure(
     cell: str | None = None,
     hub_url: str | None = None,
     backends: Sequence[str] | None = None,
+    values: Mapping[str, str] | None = None,
 ) -> Portal:
     """Make a hub a portal.
 
@@ -36,6 +37,7 @@ def configure(
             instances knows whose a token is.
         hub_url: where jobs reach this hub's API; default what portal.yaml says.
         backends: names of those that this hub offers, the default first; default all.
+        values: what "@{NAME}" in portal.yaml stands for.
 
     Raises:
         ValueError: portal.yaml or its catalogue is wrong; every error is named.
@@ -43,12 +45,19 @@ def configure(
     from afportal.hub_api import CUSTOM_SCOPES, HANDLERS, check_before_spawn
     from afportal.spawner import PortalSpawner
 
-    portal = Portal.load(settings, cell=cell, hub_url=hub_url, backends=backends)
+    portal = Portal.load(settings, cell=cell, hub_url=hub_url, backends=backends, values=values)
     _mark_tokens(portal.settings.cell)
     c.JupyterHub.spawner_class = PortalSpawner
     c.JupyterHub.custom_scopes = {**CUSTOM_SCOPES}
     c.JupyterHub.extra_handlers = [*HANDLERS]
     check_before_spawn()
+    if portal.credentials.data is not None:
+        from afportal.auth import sessions
+        from afportal.credentials import data_pages
+
+        c.JupyterHub.extra_handlers += data_pages.HANDLERS
+        data_pages.lead_by_the_token()
+        sessions.heeders[:] = [portal.credentials.session_over]
     # Servers live in jobs: the hub's end is not theirs.
     c.JupyterHub.cleanup_servers = False
     c.JupyterHub.cleanup_proxy = False
@@ -76,7 +85,7 @@ def _mark_tokens(cell: str) -> None:
 
 
 def _when_started(portal: Portal) -> None:
-    """Begin to reconcile once the hub knows its servers again."""
+    """Begin what goes on beside the hub once it knows its servers again."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:  # the file was loaded to be looked at, not by a hub
@@ -87,6 +96,9 @@ def _when_started(portal: Portal) -> None:
 
         hub = JupyterHub.instance()
         await hub._start_future
+        # What the portal's modules say stands in the hub's own log.
+        logging.getLogger("afportal").parent = hub.log
+        logging.getLogger("afportal").setLevel(hub.log.level)
 
         def owned() -> set[tuple[str, str]]:
             return {
@@ -97,9 +109,11 @@ def _when_started(portal: Portal) -> None:
             }
 
         Reconciler(portal.backends, owned).start()
+        if portal.credentials.data is not None:
+            await portal.credentials.data.sweep_for_ever()
 
     def report(task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
-            log.error("the reconciler does not run: %s", task.exception())
+            log.error("what goes on beside the hub has ended: %s", task.exception())
 
-    loop.create_task(begin(), name="reconciler starts").add_done_callback(report)
+    loop.create_task(begin(), name="beside the hub").add_done_callback(report)

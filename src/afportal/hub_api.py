@@ -3,6 +3,7 @@
     POST   /api/af/exchange          {"code", "started_s"} -> what the session needs, once
     POST   /api/af/hello             {"port"} with the server's own token
     POST   /api/af/notice            {"oom_kills"} with the server's own token
+    POST   /api/af/secrets           {} with the server's own token -> its secrets, renewed
     GET    /api/af/spawns/NAME[/SRV] the newest spawn's stamps, state and reason
     DELETE /api/af/spawns/NAME[/SRV] give up a spawn that is still waiting
     GET    /api/af/queue             the monitors' own state (read:metrics)
@@ -15,7 +16,6 @@ scheduler names, and a request from elsewhere is refused.
 from __future__ import annotations
 
 import hashlib
-import hmac
 import json
 import secrets
 import weakref
@@ -60,6 +60,12 @@ class Notice(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     oom_kills: int = Field(ge=1, le=10**6)
+
+
+class Nothing(BaseModel):
+    """Body of /secrets."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class EndSessions(BaseModel):
@@ -180,10 +186,11 @@ class ExchangeHandler(_Handler):
 class _SessionHandler(_Handler):
     def _spawner(self) -> PortalSpawner:
         """Return the server whose own token came with the request."""
-        token = self.get_auth_token()
+        token = self.get_token()
         spawners: dict[str, PortalSpawner] = getattr(self.current_user, "spawners", None) or {}
-        for spawner in spawners.values() if token else ():
-            if spawner.api_token and hmac.compare_digest(spawner.api_token, token):
+        for spawner in spawners.values() if token is not None else ():
+            # By its row: the hub that made the token may be gone, and only a hash is kept.
+            if spawner.token_id == token.id:
                 return spawner
         raise web.HTTPError(403, "a server's own token is needed")
 
@@ -210,6 +217,17 @@ class NoticeHandler(_SessionHandler):
         await self._check_host(spawner)
         spawner.memory_ran_out(body.oom_kills)
         self._answer({})
+
+
+class SecretsHandler(_SessionHandler):
+    """Gives a running session its secrets anew, before the old ones end."""
+
+    async def post(self) -> None:
+        """Answer the one server whose token this is, on the machine where its job runs."""
+        spawner = self._spawner()
+        self._body(Nothing)
+        await self._check_host(spawner)
+        self._answer(await spawner.renewed_secrets())
 
 
 class CheckedServerHandler(UserServerAPIHandler):
@@ -299,6 +317,7 @@ HANDLERS = [
     (r"/api/af/exchange", ExchangeHandler),
     (r"/api/af/hello", HelloHandler),
     (r"/api/af/notice", NoticeHandler),
+    (r"/api/af/secrets", SecretsHandler),
     (r"/api/af/spawns/(?P<user_name>[^/]+)", SpawnHandler),
     (r"/api/af/spawns/(?P<user_name>[^/]+)/(?P<server_name>[^/]+)", SpawnHandler),
     (r"/api/af/queue", QueueHandler),

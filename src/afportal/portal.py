@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from afportal.backends import Backend
 from afportal.catalogue import BackendName, Catalogue, load, problems
+from afportal.credentials.delivery import Credentials
+from afportal.credentials.settings import CredentialSettings, MinterSettings, Settings
 from afportal.queue_monitor import QueueMonitor
-from afportal.signed_client import ServiceError, SignedClient, mint
+from afportal.signed_client import SignedClient
 from afportal.signed_http import read_secret
 
 log = logging.getLogger(__name__)
@@ -23,18 +26,7 @@ log = logging.getLogger(__name__)
 RECORDS_KEPT = 5000
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class MinterSettings(_Settings):
-    """A minter: where it listens, and the secret shared with it."""
-
-    url: str
-    secret_file: Path
-
-
-class HTCondorSettings(_Settings):
+class HTCondorSettings(Settings):
     """The hub's own access point."""
 
     kind: Literal["htcondor"] = "htcondor"
@@ -45,7 +37,7 @@ class HTCondorSettings(_Settings):
     domain: str
 
 
-class SlurmSettings(_Settings):
+class SlurmSettings(Settings):
     """slurmrestd, and the minter that makes a person's JWT for a submit."""
 
     kind: Literal["slurm"] = "slurm"
@@ -57,7 +49,7 @@ class SlurmSettings(_Settings):
     version: str = "v0.0.42"
 
 
-class LocalSettings(_Settings):
+class LocalSettings(Settings):
     """The login node's agent."""
 
     kind: Literal["local"] = "local"
@@ -70,13 +62,7 @@ BackendSettings = Annotated[
 ]
 
 
-class CredentialSettings(_Settings):
-    """What a session gets of the person's own, wherever it runs."""
-
-    htcondor: MinterSettings | None = None
-
-
-class PortalSettings(_Settings):
+class PortalSettings(Settings):
     """portal.yaml.
 
     Args:
@@ -87,7 +73,7 @@ class PortalSettings(_Settings):
         credentials: who makes the person's own tokens for a session, whatever it runs on.
 
     A file that several instances share leaves `cell` and `hub_url` to each one's call of
-    `configure`.
+    `configure`, and "@{NAME}" stands for a value that is given there.
     """
 
     cell: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")]
@@ -103,13 +89,19 @@ def read_settings(
     cell: str | None = None,
     hub_url: str | None = None,
     backends: Sequence[str] | None = None,
+    values: Mapping[str, str] | None = None,
 ) -> PortalSettings:
     """Read portal.yaml, with what is given here in place of what stands there.
 
     Raises:
         ValueError: with every error it holds; a backend that it does not describe.
     """
-    raw: Any = yaml.safe_load(Path(path).read_text())
+    text = Path(path).read_text()
+    for name, value in (values or {}).items():
+        text = text.replace(f"@{{{name}}}", value)
+    if left := re.findall(r"@\{\w*\}", text):
+        raise ValueError(f"{path}: {', '.join(sorted({*left}))} stands for nothing")
+    raw: Any = yaml.safe_load(text)
     if isinstance(raw, dict):
         raw |= {n: v for n, v in (("cell", cell), ("hub_url", hub_url)) if v is not None}
         for name, backend in (raw.get("backends") or {}).items():
@@ -156,23 +148,50 @@ def make_backend(settings: HTCondorSettings | SlurmSettings | LocalSettings, cel
     return LocalBackend(url=settings.url, secret=read_secret(settings.secret_file), cell=cell)
 
 
+def make_credentials(settings: PortalSettings) -> Credentials:
+    """Build what gathers people's credentials; the hub's database is looked for when needed."""
+    if settings.credentials.data is None:
+        return Credentials(settings.credentials)
+    from jupyterhub.app import JupyterHub
+
+    from afportal.credentials.data_tokens import DataTokens
+    from afportal.credentials.offline_tokens import OfflineTokens
+    from afportal.credentials.token_client import TokenClient
+
+    def has_server(person: str) -> bool:
+        user = JupyterHub.instance().users.get(person)
+        # A stop goes on for a moment after its job is gone.
+        return user is not None and any(
+            getattr(spawner, "job_id", "") or (spawner.active and not spawner._stop_pending)
+            for spawner in user.spawners.values()
+        )
+
+    data = DataTokens(
+        TokenClient(settings.credentials.data, settings.cell),
+        OfflineTokens(lambda: JupyterHub.instance().db),
+        has_server,
+    )
+    return Credentials(settings.credentials, data)
+
+
 class Portal:
     """What all spawners of one hub process share."""
 
     _instance: ClassVar[Portal | None] = None
 
     def __init__(
-        self, settings: PortalSettings, catalogue: Catalogue, backends: Mapping[str, Backend]
+        self,
+        settings: PortalSettings,
+        catalogue: Catalogue,
+        backends: Mapping[str, Backend],
+        credentials: Credentials | None = None,
     ) -> None:
         self.settings = settings
         self.catalogue = catalogue
         self.backends = dict(backends)
         self.monitors = {name: QueueMonitor(backend) for name, backend in self.backends.items()}
         self.records: OrderedDict[tuple[str, str], Callable[[], dict[str, Any]]] = OrderedDict()
-        condor = settings.credentials.htcondor
-        self._condor_minter = (
-            SignedClient(condor.url, read_secret(condor.secret_file)) if condor else None
-        )
+        self.credentials = credentials or Credentials(settings.credentials)
 
     @classmethod
     def load(
@@ -182,12 +201,14 @@ class Portal:
         cell: str | None = None,
         hub_url: str | None = None,
         backends: Sequence[str] | None = None,
+        values: Mapping[str, str] | None = None,
     ) -> Portal:
         """Read portal.yaml and its catalogue, and become this process's portal."""
-        settings = read_settings(path, cell=cell, hub_url=hub_url, backends=backends)
+        settings = read_settings(path, cell=cell, hub_url=hub_url, backends=backends, values=values)
         catalogue = load(Path(path).parent / settings.catalogue)
         made = {str(n): make_backend(b, settings.cell) for n, b in settings.backends.items()}
-        cls._instance = cls(settings, catalogue, made)
+        credentials = make_credentials(settings)
+        cls._instance = cls(settings, catalogue, made, credentials)
         return cls._instance
 
     @classmethod
@@ -210,22 +231,6 @@ class Portal:
         self.records.move_to_end((user, server))
         while len(self.records) > RECORDS_KEPT:
             self.records.popitem(last=False)
-
-    async def secrets_for(self, person: str, lifetime_s: int) -> dict[str, str]:
-        """Return files for a session's private folder: path → content.
-
-        A minter that does not answer leaves its token out and a warning in the log: a
-        server without it still computes.
-        """
-        files: dict[str, str] = {}
-        if self._condor_minter is not None:
-            try:
-                files["condor/tokens.d/portal"] = (
-                    await mint(self._condor_minter, person, lifetime_s) + "\n"
-                )
-            except ServiceError as error:
-                log.warning("no HTCondor token for %s: %s", person, error)
-        return files
 
     async def close(self) -> None:
         """End monitors and connections."""

@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from jupyterhub import orm
 from jupyterhub.spawner import Spawner, SpawnException
 from sqlalchemy.orm import object_session
 from tornado import web
@@ -28,6 +29,7 @@ from afportal.backends import (
     Standing,
 )
 from afportal.batch_settings import BatchSpawnerBase, refuse_unsupported
+from afportal.credentials.delivery import Delivery
 from afportal.hub_api import TICKETS
 from afportal.phases import SPAWNS_FAILED
 from afportal.portal import Portal
@@ -59,6 +61,8 @@ class PortalSpawner(StampedLifeCycle, BatchSpawnerBase, Spawner):
 
     def _forget_job(self) -> None:
         self.job_id = ""
+        # Row of the server's own token in the hub's database.
+        self.token_id: int | None = None
         self.said_hello = False
         self.node = ""
         self.memory_limit_mib = 0
@@ -68,7 +72,8 @@ class PortalSpawner(StampedLifeCycle, BatchSpawnerBase, Spawner):
         self._request: JobRequest | None = None
         self._submitted = asyncio.Event()
         self._arrival: asyncio.Future[str] | None = None
-        self._secrets: asyncio.Task[dict[str, str]] | None = None
+        self._secrets: asyncio.Task[Delivery] | None = None
+        self.missing: dict[str, str] = {}
         self._watch: asyncio.Task[None] | None = None
 
     def story_begins(self) -> None:
@@ -88,6 +93,7 @@ class PortalSpawner(StampedLifeCycle, BatchSpawnerBase, Spawner):
             "state": status.standing.value if status else "",
             "reason": self.story.reason or (status.reason if status else ""),
             "notice": self.story.notice,
+            "missing": self.missing,
         }
 
     @property
@@ -155,6 +161,7 @@ class PortalSpawner(StampedLifeCycle, BatchSpawnerBase, Spawner):
             state |= {
                 "backend": self.backend_name,
                 "job_id": self.job_id,
+                "token_id": self.token_id,
                 "said_hello": self.said_hello,
                 "node": self.node,
                 "memory_limit_mib": self.memory_limit_mib,
@@ -167,6 +174,7 @@ class PortalSpawner(StampedLifeCycle, BatchSpawnerBase, Spawner):
         super().load_state(state)
         if state.get("job_id") and state.get("backend") in self.portal.backends:
             self.backend_name, self.job_id = state["backend"], state["job_id"]
+            self.token_id = state.get("token_id")
             self.said_hello = bool(state.get("said_hello"))
             self.node = str(state.get("node", ""))
             self.memory_limit_mib = int(state.get("memory_limit_mib", 0))
@@ -186,6 +194,7 @@ class PortalSpawner(StampedLifeCycle, BatchSpawnerBase, Spawner):
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
         self._forget_job()
+        self.portal.credentials.session_over(self.user.name)
 
     def _commit_state(self) -> None:
         """Keep the job's id now: a hub that dies in the next instant must not orphan it."""
@@ -214,10 +223,14 @@ class PortalSpawner(StampedLifeCycle, BatchSpawnerBase, Spawner):
                 message is the scheduler's reason.
         """
         grant = self._grant or self.check_options(self.user_options)
+        token = orm.APIToken.find(object_session(self.orm_spawner), self.api_token)
+        self.token_id = token.id if token is not None else None
         self.backend_name = grant.backend
         arrival = self._arrival = asyncio.get_running_loop().create_future()
-        lifetime_s = min(grant.runtime_min * 60 + SECRETS_AFTER_END_S, SECRETS_MOST_S)
-        self._secrets = asyncio.create_task(self.portal.secrets_for(self.user.name, lifetime_s))
+        life_s = min(grant.runtime_min * 60 + SECRETS_AFTER_END_S, SECRETS_MOST_S)
+        self._secrets = asyncio.create_task(
+            self.portal.credentials.deliver(self.user.name, life_s, first=True)
+        )
         self.job_id = await self._submit(grant)
         self._commit_state()
         self._submitted.set()
@@ -369,15 +382,28 @@ class PortalSpawner(StampedLifeCycle, BatchSpawnerBase, Spawner):
     async def exchanged(self, started_s: float) -> dict[str, Any]:
         """Return what the session gets for its code: environment and secret files."""
         self.story.reach("executing", started_s)
-        files = await self._secrets if self._secrets is not None else {}
+        delivery = await self._secrets if self._secrets is not None else Delivery()
+        self._tell_missing(delivery)
         if self._request is not None:
             self.memory_limit_mib = self._request.memory_limit_mib or self._request.memory_mib
         self.ip, self.port = "0.0.0.0", 0  # the session puts its port in
-        environment = self.get_env()
+        environment = {**self.get_env(), **delivery.environment}
         if self._request is not None:
             environment["MEM_LIMIT"] = str(self.memory_limit_mib * 1024 * 1024)
             environment["CPU_LIMIT"] = str(self._request.cores)
-        return {"environment": environment, "files": files}
+        return {"environment": environment, **delivery.as_dict()}
+
+    async def renewed_secrets(self) -> dict[str, Any]:
+        """Return what the running session puts in place of what it was given before."""
+        delivery = await self.portal.credentials.deliver(self.user.name, SECRETS_AFTER_END_S)
+        self._tell_missing(delivery)
+        return delivery.as_dict()
+
+    def _tell_missing(self, delivery: Delivery) -> None:
+        for name, why in delivery.problems.items():
+            if self.missing.get(name) != why:
+                self.log.warning("%s: %s", self._log_name, why)
+        self.missing = delivery.problems
 
     def hello(self, host: str, port: int) -> None:
         """Take the server's address: the host that the scheduler named, the port as told."""

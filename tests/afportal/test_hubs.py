@@ -10,6 +10,7 @@ from afportal.hubs import read_hubs
 from afportal.portal import read_settings
 
 CONFIG = Path(__file__).parents[2] / "compose" / "hub" / "config"
+VALUES = {"AF_PORT": "8443"}
 GOOD = "{title: T, backends: [local], instances: 1, login: header}"
 
 
@@ -31,7 +32,11 @@ def test_every_backend_of_a_hub_is_described() -> None:
     """What hubs.yaml names, portal.yaml describes; the first is each hub's default."""
     for hub, instance in read_hubs(CONFIG / "hubs.yaml").instances():
         settings = read_settings(
-            CONFIG / "portal.yaml", cell=instance, hub_url="http://h", backends=hub.backends
+            CONFIG / "portal.yaml",
+            cell=instance,
+            hub_url="http://h",
+            backends=hub.backends,
+            values=VALUES,
         )
         assert tuple(settings.backends) == hub.backends
         assert settings.cell == instance
@@ -40,9 +45,13 @@ def test_every_backend_of_a_hub_is_described() -> None:
 def test_an_instance_must_say_what_only_it_knows() -> None:
     """Without cell and address, or with a backend that is not described, nothing starts."""
     with pytest.raises(ValueError, match=r"cell.*hub_url"):
-        read_settings(CONFIG / "portal.yaml")
+        read_settings(CONFIG / "portal.yaml", values=VALUES)
+    with pytest.raises(ValueError, match=r"@\{AF_PORT\} stands for nothing"):
+        read_settings(CONFIG / "portal.yaml", cell="c-1", hub_url="h")
     with pytest.raises(ValueError, match="pbs not described"):
-        read_settings(CONFIG / "portal.yaml", cell="c-1", hub_url="h", backends=["pbs"])
+        read_settings(
+            CONFIG / "portal.yaml", cell="c-1", hub_url="h", backends=["pbs"], values=VALUES
+        )
 
 
 @pytest.mark.parametrize(

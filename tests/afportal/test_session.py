@@ -10,27 +10,31 @@ from pathlib import Path
 import pytest
 
 from afportal.session import __main__ as session
+from afportal.session.private_folder import PrivateFolder, SessionError
 
 
-def test_secrets_are_the_persons_alone(tmp_path: Path) -> None:
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PrivateFolder:
+    monkeypatch.setenv("_CONDOR_SCRATCH_DIR", str(tmp_path))
+    return PrivateFolder()
+
+
+def test_secrets_are_the_persons_alone(folder: PrivateFolder) -> None:
     """Every secret is 0600 in folders of 0700."""
-    folder = tmp_path / "private"
-    folder.mkdir(mode=0o700)
-    session.write_secrets(folder, {"condor/tokens.d/portal": "secret\n", "jupyterhub_token": "t"})
-    token = folder / "condor" / "tokens.d" / "portal"
+    folder.write({"condor/tokens.d/portal": "secret\n", "jupyterhub_token": "t"})
+    token = folder.path / "condor" / "tokens.d" / "portal"
     assert token.read_text() == "secret\n"
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
     assert stat.S_IMODE(token.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
 
 
 @pytest.mark.parametrize("name", ["../outside", "/etc/outside", "a/../../outside"])
-def test_no_secret_leaves_its_folder(tmp_path: Path, name: str) -> None:
+def test_no_secret_leaves_its_folder(folder: PrivateFolder, name: str) -> None:
     """A path that leads out of the private folder is refused."""
-    folder = tmp_path / "private"
-    folder.mkdir()
-    with pytest.raises(session.SessionError, match="would leave"):
-        session.write_secrets(folder, {name: "secret"})
-    assert not (tmp_path / "outside").exists()
+    with pytest.raises(SessionError, match="would leave"):
+        folder.write({name: "secret"})
+    assert not (folder.path.parent / "outside").exists()
 
 
 def test_the_code_leaves_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,11 +51,11 @@ def test_the_code_comes_by_credd_or_pipe(tmp_path: Path, monkeypatch: pytest.Mon
     assert session.read_code("credd:hub_1") == "from-credd"
     monkeypatch.setattr("sys.stdin", io.StringIO("from-pipe\n"))
     assert session.read_code("stdin") == "from-pipe"
-    with pytest.raises(session.SessionError, match="are known"):
+    with pytest.raises(SessionError, match="are known"):
         session.read_code("argv:code")
 
 
 def test_only_a_web_address_is_asked() -> None:
     """A hub address of another kind is refused before a code is sent anywhere."""
-    with pytest.raises(session.SessionError, match="http or https"):
+    with pytest.raises(SessionError, match="http or https"):
         session.exchange("file:///etc", "code", 0.0)

@@ -24,6 +24,7 @@ configure(
     cell=INSTANCE,
     hub_url=f"http://hub-{INSTANCE}:8081/{HUB}/hub/api",
     backends=hub.backends,
+    values={"AF_PORT": PORT},
 )
 
 # Where it listens, where jobs reach it, and where browsers do

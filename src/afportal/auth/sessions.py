@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from jupyterhub import orm
 from jupyterhub.utils import new_token
+
+# Told of each person whose sessions ended here.
+heeders: list[Callable[[str], None]] = []
 
 
 def end_sessions(db: Any, person: str) -> int | None:
@@ -33,4 +37,6 @@ def end_sessions(db: Any, person: str) -> int | None:
     for item in (*sessions, *codes):
         db.delete(item)
     db.commit()
+    for heed in heeders:
+        heed(person)
     return len(sessions)

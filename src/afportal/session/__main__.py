@@ -11,14 +11,11 @@ started with, nor in that of a kernel.
 from __future__ import annotations
 
 import argparse
-import atexit
 import json
 import os
 import pwd
-import shutil
 import socket
 import sys
-import tempfile
 import threading
 import time
 import urllib.error
@@ -27,13 +24,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from afportal.session.private_folder import PrivateFolder, SessionError
+
 # A hub that restarts, or is busy with a morning's worth of spawns, is asked again.
 EXCHANGE_TIMEOUT_S = 60.0
 _PAUSE_S = 0.5
-
-
-class SessionError(Exception):
-    """The session cannot start; the message goes to the job's log."""
 
 
 def read_code(source: str) -> str:
@@ -79,30 +74,6 @@ def exchange(hub: str, code: str, started_s: float) -> dict[str, Any]:
                     f"{url}: no answer for {EXCHANGE_TIMEOUT_S:g} s: {error}"
                 ) from error
         pause.wait(_PAUSE_S)  # the hub is away: nothing here can tell when it is back
-
-
-def secrets_folder() -> Path:
-    """Make the job's private folder, where the scheduler clears away if it has such a place."""
-    scratch = os.environ.get("_CONDOR_SCRATCH_DIR") or os.environ.get("TMPDIR")
-    folder = Path(
-        tempfile.mkdtemp(
-            prefix=".af-", dir=scratch if scratch and os.access(scratch, os.W_OK) else None
-        )
-    )
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
-
-
-def write_secrets(folder: Path, files: dict[str, str]) -> None:
-    """Write each file 0600 below the folder; a path that leads out is refused."""
-    for name, content in files.items():
-        path = (folder / name).resolve()
-        if folder.resolve() not in path.parents:
-            raise SessionError(f"secret {name!r} would leave {folder}")
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(content)
 
 
 def free_port() -> int:
@@ -167,26 +138,27 @@ def main(argv: list[str] | None = None) -> None:
     from afportal.session import launcher
 
     launcher.preload()
+    from afportal.session.renewal import Renewal
+
     asking.join()
     if "error" in result:
         sys.exit(f"afportal: {result['error']}")
 
     environment: dict[str, str] = result["environment"]
+    secrets = PrivateFolder()
     open_log(environment.get("JUPYTERHUB_SERVER_NAME", ""))
-    folder = secrets_folder()
     token = environment.pop("JUPYTERHUB_API_TOKEN")
     environment.pop("JPY_API_TOKEN", None)
-    write_secrets(folder, {**result["files"], "jupyterhub_token": token})
+    secrets.write({**result["files"], "jupyterhub_token": token})
+    secrets.tell_problems(result["problems"])
     service = urlsplit(environment["JUPYTERHUB_SERVICE_URL"])
     environment["JUPYTERHUB_SERVICE_URL"] = urlunsplit(
         service._replace(netloc=f"{service.hostname}:{free_port()}")
     )
     os.environ.update(environment)
-    os.environ["AF_SECRETS"] = str(folder)
-    if (folder / "condor" / "tokens.d").is_dir():
-        os.environ["_CONDOR_SEC_TOKEN_DIRECTORY"] = str(folder / "condor" / "tokens.d")
+    os.environ.update(secrets.environment(result["paths"]))
     os.chdir(Path.home())
-    launcher.serve(token)
+    launcher.serve(token, Renewal(secrets, result["renew_in_s"]))
 
 
 if __name__ == "__main__":

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 from typing import Any
 
-from tornado.httpclient import AsyncHTTPClient, HTTPRequest
+from jupyter_server.base.handlers import APIHandler
+from jupyter_server.utils import url_path_join
+from tornado import web
+from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 
 from afportal.session import memory_watch
 
@@ -19,11 +23,39 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 
 
 def _load_jupyter_server_extension(server: Any) -> None:
-    """Nothing to add to the server itself."""
+    """Add what the server's owner may ask of this session."""
+    base = server.web_app.settings["base_url"]
+    route = url_path_join(base, "api/af/secrets")
+    server.web_app.add_handlers(".*$", [(route, SecretsHandler, {"session": server})])
 
 
-async def _tell_hub(server: Any, what: str, body: dict[str, int]) -> None:
-    """Send word to the hub with the server's own token."""
+class SecretsHandler(APIHandler):
+    """When the session's secrets were renewed last, and what is missing; POST renews them now."""
+
+    def initialize(self, session: Any) -> None:
+        self.session = session
+
+    @web.authenticated
+    async def get(self) -> None:
+        """Tell, with no secret in it."""
+        self._tell()
+
+    @web.authenticated
+    async def post(self) -> None:
+        """Renew, then tell."""
+        try:
+            await self.session.af_renewal.renew(functools.partial(_tell_hub, self.session))
+        except (OSError, HTTPClientError) as error:
+            raise web.HTTPError(502, f"the hub gives no secrets now: {error}") from error
+        self._tell()
+
+    def _tell(self) -> None:
+        renewal = self.session.af_renewal
+        self.finish({"renewed": renewal.renewed_s, "missing": renewal.problems})
+
+
+async def _tell_hub(server: Any, what: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Send word to the hub with the server's own token; returns its answer."""
     request = HTTPRequest(
         f"{os.environ['JUPYTERHUB_API_URL']}/af/{what}",
         method="POST",
@@ -34,7 +66,8 @@ async def _tell_hub(server: Any, what: str, body: dict[str, int]) -> None:
         body=json.dumps(body),
         request_timeout=ANSWER_TIMEOUT_S,
     )
-    await AsyncHTTPClient().fetch(request)
+    answer: dict[str, Any] = json.loads((await AsyncHTTPClient().fetch(request)).body)
+    return answer
 
 
 async def _start_jupyter_server_extension(server: Any) -> None:
@@ -47,6 +80,8 @@ async def _start_jupyter_server_extension(server: Any) -> None:
         server.exit(1)
     else:
         server.af_memory_watch = asyncio.create_task(_watch_memory(server))
+        ask = functools.partial(_tell_hub, server)
+        server.af_renewing = asyncio.create_task(server.af_renewal.run(ask, server.log))
 
 
 async def _watch_memory(server: Any) -> None:

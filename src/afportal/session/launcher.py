@@ -11,6 +11,10 @@ from __future__ import annotations
 
 import importlib
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from afportal.session.renewal import Renewal
 
 # Optional checkers that jsonschema looks for with suppress(ImportError).
 _UNNEEDED = (
@@ -42,10 +46,11 @@ def preload() -> None:
         importlib.import_module(name)
 
 
-def serve(token: str) -> None:
+def serve(token: str, renewal: Renewal) -> None:
     """Become the server; returns when it ends.
 
     Args:
+        renewal: of this session's secrets.
         token: the server's own, taken from the exchange. It is handed over as
             configuration, so that it stands in no environment: a kernel inherits none.
     """
@@ -67,4 +72,7 @@ def serve(token: str) -> None:
     server = extension.JupyterHubSingleUser.initialize_server(
         argv=['--ServerApp.jpserver_extensions={"afportal.session.extension": True}'], config=config
     )
+    # It would hold the server's token, for everybody to read. As a setting it is lost.
+    server.no_browser_open_file = True
+    server.af_renewal = renewal
     server.start()

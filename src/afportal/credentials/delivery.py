@@ -1,0 +1,154 @@
+"""What a session is given, at its start and whenever it comes for more."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from typing import Any
+
+from afportal.credentials import dask_tls
+from afportal.credentials.data_tokens import DataTokens, NoDataToken
+from afportal.credentials.settings import CredentialSettings, MinterSettings
+from afportal.signed_client import ServiceError, SignedClient, mint
+from afportal.signed_http import read_secret
+
+log = logging.getLogger("afportal.credentials")
+
+# A token that should be there and is not is asked for again this soon.
+MISSING_AGAIN_S = 60.0
+SOONEST_S = 5.0
+
+
+@dataclass
+class Delivery:
+    """Secrets for a session's private folder.
+
+    Args:
+        files: path below the folder → content; "{uid}" in a path is the person's.
+        environment: variable → what it says.
+        paths: variable → the path that it names.
+        problems: credential → why it is not there and what cures that.
+        renew_in_s: when the session comes again; None for never.
+    """
+
+    files: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+    paths: dict[str, str] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+    renew_in_s: float | None = None
+
+    def come_again(self, in_s: float) -> None:
+        """Have the session come no later than this."""
+        in_s = max(in_s, SOONEST_S)
+        self.renew_in_s = in_s if self.renew_in_s is None else min(in_s, self.renew_in_s)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as the answer to a session has it."""
+        return {
+            "files": self.files,
+            "paths": self.paths,
+            "problems": self.problems,
+            "renew_in_s": self.renew_in_s,
+        }
+
+
+class Credentials:
+    """Gathers a person's credentials from who makes them.
+
+    Args:
+        data: people's data tokens; None where portal.yaml has none.
+    """
+
+    def __init__(self, settings: CredentialSettings, data: DataTokens | None = None) -> None:
+        self._settings = settings
+        self._minters = {
+            name: SignedClient(minter.url, read_secret(minter.secret_file))
+            for name, minter in (("htcondor", settings.htcondor), ("slurm", settings.slurm))
+            if isinstance(minter, MinterSettings)
+        }
+        self.data = data
+        # (minter, person) → token, when it ends: a person's servers share it.
+        self._newest: dict[tuple[str, str], tuple[str, float]] = {}
+        self._authority = ""
+        if settings.data and settings.data.authority_file:
+            self._authority = settings.data.authority_file.read_text()
+
+    def session_over(self, person: str) -> None:
+        """Forget and revoke what nobody needs once a person's last server here is gone."""
+        for name in self._minters:
+            self._newest.pop((name, person), None)
+        if self.data is not None:
+            self.data.session_over(person)
+
+    async def deliver(self, person: str, server_life_s: float, *, first: bool = False) -> Delivery:
+        """Return what a session gets now.
+
+        What cannot be had is left out and told in `problems`: a server without it still
+        computes.
+
+        Args:
+            server_life_s: how long the session may still run.
+            first: at its start it also gets what is never renewed.
+        """
+        delivery = Delivery()
+        asked: list[Awaitable[None]] = [
+            self._minted(delivery, name, client, person) for name, client in self._minters.items()
+        ]
+        if self._settings.data is not None:
+            asked.append(self._data_token(delivery, person))
+        await asyncio.gather(*asked)
+        if self._settings.dask:
+            delivery.paths |= dask_tls.environment()
+            if first:
+                delivery.files |= dask_tls.certificates(person, server_life_s)
+        return delivery
+
+    async def _minted(
+        self, delivery: Delivery, name: str, client: SignedClient, person: str
+    ) -> None:
+        path, variable, named = _MINTED[name]
+        life_s = self._settings.life_s
+        if variable:
+            delivery.paths[variable] = named
+        text, ends_s = self._newest.get((name, person), ("", 0.0))
+        if ends_s - time.time() < life_s / 2:
+            try:
+                text, ends_s = await mint(client, person, life_s), time.time() + life_s
+            except ServiceError as error:
+                log.warning("no %s token for %s: %s", name, person, error)
+                delivery.problems[name] = f"the {name} token could not be made: {error}"
+                delivery.come_again(MISSING_AGAIN_S)
+                return
+            self._newest[name, person] = text, ends_s
+        delivery.files[path] = text + "\n"
+        delivery.come_again((ends_s - time.time()) / 2)
+
+    async def _data_token(self, delivery: Delivery, person: str) -> None:
+        settings, data = self._settings.data, self.data
+        if settings is None or data is None:
+            return
+        delivery.paths |= {"BEARER_TOKEN_FILE": "data/token", "XDG_RUNTIME_DIR": "run"}
+        if self._authority:
+            delivery.files["data/ca.pem"] = self._authority
+            delivery.paths["X509_CERT_FILE"] = "data/ca.pem"
+        if settings.xcache:
+            delivery.environment["XCACHE_HOST"] = settings.xcache
+        try:
+            token = await data.get(person)
+        except NoDataToken as error:
+            delivery.problems["data"] = str(error)
+            delivery.come_again(MISSING_AGAIN_S)
+            return
+        # Where BEARER_TOKEN_FILE is not read, WLCG's Bearer Token Discovery finds the second.
+        delivery.files |= {"data/token": token.text, "run/bt_u{uid}": token.text}
+        delivery.come_again(token.left_s / 2)
+
+
+# Name of the minter → file, and the variable that names it or its folder.
+_MINTED = {
+    "htcondor": ("condor/tokens.d/portal", "_CONDOR_SEC_TOKEN_DIRECTORY", "condor/tokens.d"),
+    "slurm": ("slurm/token", "", ""),
+}

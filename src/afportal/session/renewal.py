@@ -1,0 +1,60 @@
+"""Has the hub give the session's secrets anew before they end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from afportal.session.private_folder import PrivateFolder
+
+# A hub that is away, or refuses, is asked again; between two tries at most so long.
+AGAIN_S = 5.0
+AGAIN_MOST_S = 60.0
+
+Ask = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
+
+
+class Renewal:
+    """Renews one session's secrets as long as it lives.
+
+    Args:
+        folder: where they lie.
+        in_s: when the hub wants to be asked, seconds from now; None for never.
+    """
+
+    def __init__(self, folder: PrivateFolder, in_s: float | None) -> None:
+        self._folder = folder
+        self._in_s = in_s
+        self._wanted = asyncio.Event()
+        self._asking = asyncio.Lock()
+        self.renewed_s = time.time()
+        self.problems: dict[str, str] = {}
+
+    async def run(self, ask: Ask, log: Any) -> None:
+        """Renew when it is time, for ever."""
+        pause_s = AGAIN_S
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._in_s):
+                    await self._wanted.wait()
+            self._wanted.clear()
+            try:
+                await self.renew(ask)
+                pause_s = AGAIN_S
+            except Exception as error:
+                log.warning("secrets not renewed, tried again in %g s: %s", pause_s, error)
+                self._in_s = pause_s
+                pause_s = min(pause_s * 2, AGAIN_MOST_S)
+
+    async def renew(self, ask: Ask) -> None:
+        """Renew now. Raises whatever `ask` does, and SessionError."""
+        async with self._asking:
+            given = await ask("secrets", {})
+            self._folder.write(given["files"])
+            self._folder.tell_problems(given["problems"])
+            self.problems = dict(given["problems"])
+            self.renewed_s = time.time()
+            self._in_s = given["renew_in_s"]
