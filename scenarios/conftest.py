@@ -21,7 +21,8 @@ Action (one deed, undone when the test ends)
     chromium            chromium(name): a real browser with an empty profile
     keycloak_admin      keycloak_admin(deed, person): what only an administrator may do
     stopped_after       notes a client whose server shall be stopped at the end
-    running             alice's server on `batch_backend`, with a kernel that remembers a value
+    running             alice's server on `batch_backend`, with what secrets the site has and a
+                        kernel that remembers a value
     full_partition      the Slurm partition `short`, full of bob's jobs
     run_folder          a folder in the run's report
 
@@ -155,7 +156,7 @@ def chromium(site: Site, run_folder: Path) -> Iterator[Callable[[str], Browser]]
 
 @pytest.fixture
 def keycloak_admin(bed: Bed) -> Callable[..., list[dict[str, Any]]]:
-    """keycloak_admin(deed, person): `log-out`, `unlock`, `forget-code`, `events`, `sessions`.
+    """keycloak_admin(deed, person): `log-out`, `unlock`, `forget-code`, `events`, `offline`, ….
 
     Returns what the deed shows, the oldest first.
     """
@@ -171,10 +172,12 @@ def keycloak_admin(bed: Bed) -> Callable[..., list[dict[str, Any]]]:
 
 @pytest.fixture
 def running(
-    bed: Bed, alice: Visitor, batch_backend: str, spawn: Callable[..., Spawn]
+    bed: Bed, site: Site, alice: Visitor, batch_backend: str, spawn: Callable[..., Spawn]
 ) -> Iterator[Session]:
     """Alice's server on a batch backend, with a kernel that remembers a value."""
     client = alice.on(batch_backend)
+    if "data" in site.needs:
+        alice.fetch_data_token(batch_backend)
     spawn(client, batch_backend)
     (job,) = jobs_of(bed, client)
     session = Session.begin(client, batch_backend, job)

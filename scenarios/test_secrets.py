@@ -1,11 +1,14 @@
-"""No secret of a session is where somebody else can read it: a first search by its value."""
+"""No secret of a session is where somebody else can read it: a search for each by its value."""
 
 import json
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+from testbed import evidence
 from testbed.bed import Bed
 from testbed.hub_client import Spawn
 from testbed.kernels import Kernel
@@ -39,6 +42,19 @@ for path in glob.glob("/proc/[0-9]*/environ") + glob.glob("/proc/[0-9]*/cmdline"
         pass
 print("\\n".join(seen).replace(chr(0), "\\n"))
 """
+# The same paths as somebody else sees them, and the ways around a job's own folder: the
+# schedulers' places for it, and the view that each process has of the file system.
+OPEN = """
+import glob
+behind = ("/var/lib/condor/execute/dir_*", "/run/af-sessions/*",
+          "/proc/[0-9]*/root/etc/cmsaf-secrets", "/proc/[0-9]*/cwd")
+paths = PATHS + [path for place in behind for path in glob.glob(place + "/**", recursive=True)]
+for path in paths:
+    try:
+        print(path, open(path).read())
+    except (OSError, UnicodeDecodeError):
+        pass
+"""
 
 
 @dataclass(frozen=True)
@@ -47,19 +63,51 @@ class Secrets:
 
     backend: str
     values: dict[str, Secret]
+    patterns: Path  # one line of each, for grep
 
     def found_in(self, text: str) -> list[str]:
         """Which secrets a text holds; their names, never their values."""
-        return [name for name, value in self.values.items() if value and value in text]
+        return [name for name, value in self.values.items() if telling(value) in text]
+
+    def found_in_stream(self, chunks: Iterable[bytes]) -> tuple[list[str], int]:
+        """Which secrets an archive holds, by name, and how many bytes were searched."""
+        size = 0
+        with subprocess.Popen(
+            ["grep", "-aoFf", str(self.patterns)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={"LC_ALL": "C"},
+        ) as grep:  # fmt: skip
+            assert grep.stdin
+            assert grep.stdout
+            for chunk in chunks:
+                grep.stdin.write(chunk)
+                size += len(chunk)
+            grep.stdin.close()
+            matched = grep.stdout.read().decode()
+        return self.found_in(matched), size
+
+
+def telling(value: str) -> str:
+    """The line that tells a secret: the longest, for a key in PEM has a first and a last one."""
+    return max(value.splitlines(), key=len)
 
 
 @pytest.fixture
-def secrets(running: Session) -> Secrets:
+def secrets(running: Session, tmp_path: Path) -> Secrets:
     """The secrets of alice's running session, and the token that she made for herself."""
     found = json.loads(running.kernel.run(READ_SECRETS).stdout)
-    values = {name: Secret(value) for name, value in found.items()}
-    assert any(name.endswith("jupyterhub_token") for name in values)
-    return Secrets(running.backend, {**values, "her API token": running.client.token})
+    # A certificate may be seen by all, and so may the list of what is missing.
+    values = {
+        name: Secret(value)
+        for name, value in found.items()
+        if not name.endswith((".pem", "/problems"))
+    }
+    for name in ("jupyterhub_token", "data/token", "slurm/token", "portal", "dask/worker.key"):
+        assert any(path.endswith(f"/{name}") for path in values), name
+    values["her API token"] = running.client.token
+    patterns = tmp_path / "patterns"
+    patterns.touch(mode=0o600)
+    patterns.write_text("".join(f"{telling(value)}\n" for value in values.values()))
+    return Secrets(running.backend, values, patterns)
 
 
 def test_not_in_what_schedulers_show(bed: Bed, running: Session, secrets: Secrets) -> None:
@@ -116,19 +164,10 @@ def test_not_readable_by_somebody_else(
         seen = kernel.run(READ_PROC).stdout
         assert not secrets.found_in(seen)
         paths = [name for name in secrets.values if name.startswith("/")]
-        opened = kernel.run(
-            f"""
-opened = []
-for path in {paths!r}:
-    try:
-        open(path).read()
-        opened.append(path)
-    except OSError:
-        pass
-opened
-"""
-        ).value
-    assert opened == "[]"
+        seen = kernel.run(OPEN.replace("PATHS", repr(paths))).stdout
+    assert not secrets.found_in(seen)
+    # The search has eyes: under the same path he reads what is his own.
+    assert "jupyterhub_token" in seen
 
 
 @pytest.mark.needs("htcondor")
@@ -156,3 +195,66 @@ def test_not_in_any_log(bed: Bed, secrets: Secrets) -> None:
     for service in bed.services():
         if bed.health(service).ok:
             assert not secrets.found_in(bed.logs(service)), f"in the log of {service}"
+
+
+# What each service keeps on disk of jobs and sessions, and what it must hold that was seen.
+KEPT = {
+    "htcondor": {
+        "condor-ap-hub": ("/var/lib/condor", "/var/log/condor"),
+        "condor-cm": ("/var/lib/condor", "/var/log/condor"),
+    },
+    "slurm": {
+        "slurmctld": ("/var/lib/slurm",),
+        "slurmrestd": ("/var/log",),
+        "mariadb": ("/var/lib/mysql",),
+    },
+}
+SHARED = ("/home", "/experiments", "/scratch")
+
+
+def test_not_on_any_disk(bed: Bed, running: Session, secrets: Secrets) -> None:
+    """No spool, state, script, accounting or shared folder holds a secret; nor does the hub's
+    database, where everything that renews one is encrypted."""
+    places = {
+        **KEPT[secrets.backend],
+        "login-node": SHARED,
+        f"hub-{running.client.instance}": ("/srv/hub/data/jupyterhub.sqlite",),
+    }
+    for service, paths in places.items():
+        for path in paths:
+            chunks, _ = bed.container(service).get_archive(path)
+            found, size = secrets.found_in_stream(chunks)
+            # The code was used once and is void; the credd has it until the job is gone.
+            found = [name for name in found if "/.condor_creds/" not in name]
+            assert not found, f"in {path} of {service}"
+            assert size, f"nothing was searched in {path} of {service}"
+    chunks, _ = bed.container(f"hub-{running.client.instance}").get_archive(
+        "/srv/hub/data/jupyterhub.sqlite"
+    )
+    database = b"".join(chunks)
+    assert b"af_offline_tokens" in database
+    assert b"eyJ" not in database, "a JSON web token in the clear in the hub's database"
+
+
+@pytest.mark.needs("htcondor")
+@pytest.mark.parametrize("batch_backend", ["htcondor"])  # one session's will do
+def test_not_in_any_image(bed: Bed, secrets: Secrets) -> None:
+    """No layer of an image holds a secret of the running facility."""
+    images = sorted(bed.compose.images(bed.compose.services))
+    with subprocess.Popen(["docker", "save", *images], stdout=subprocess.PIPE) as save:
+        stream = save.stdout
+        assert stream
+        found, size = secrets.found_in_stream(iter(lambda: stream.read(1 << 20), b""))
+    assert save.returncode == 0
+    assert not found
+    assert size > 1 << 30
+
+
+def test_not_in_what_is_kept_as_evidence(bed: Bed, secrets: Secrets, tmp_path: Path) -> None:
+    """What a failure leaves for others to read has every log and queue, and no secret."""
+    folder = tmp_path / "evidence"
+    evidence.collect(bed, folder)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(files) > 20
+    for path in files:
+        assert not secrets.found_in(path.read_text(errors="replace")), path.name

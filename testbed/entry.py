@@ -117,6 +117,28 @@ def client(site: Site, hub: Hub, person: Person, browser: requests.Session) -> H
     )
 
 
+def fetch_data_token(site: Site, hub: Hub, browser: requests.Session) -> None:
+    """Have a hub fetch the data token of whoever is logged in in this browser.
+
+    Raises:
+        LoginRefused: It got none.
+        HubUnreachable: No answer.
+    """
+    url = f"{site.entry_url(hub)}/hub/data-token"
+    try:
+        page = browser.get(url, timeout=REQUEST_TIMEOUT_S)
+    except requests.RequestException as error:
+        raise HubUnreachable(
+            f"no answer of {url}", seen=brief(error), cure="testbed status"
+        ) from error
+    if page.status_code != 200 or urlsplit(page.url).path.endswith("data-token"):
+        raise LoginRefused(
+            f"{hub.name} got no data token",
+            seen=f"HTTP {page.status_code} at {urlsplit(page.url).path}: {_title(page.text)}",
+            cure="testbed logs keycloak",
+        )
+
+
 def xsrf(browser: requests.Session, url: str) -> str:
     """A hub's XSRF cookie; it makes a new one when a person logs in.
 

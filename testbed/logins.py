@@ -28,6 +28,16 @@ class Visitor:
         """Their client at that hub."""
         return self.logins.client(self.name, hub=hub)
 
+    def fetch_data_token(self, backend: str) -> HubClient:
+        """Go by the page where that hub fetches their data token; it ends with the last server.
+
+        Raises:
+            LoginRefused: The hub got none.
+        """
+        client = self.on(backend)
+        self.logins.fetch_data_token(self.name, self.logins.site.hub_for(backend))
+        return client
+
 
 class Logins:
     """Clients by person and hub."""
@@ -56,6 +66,10 @@ class Logins:
         if key not in self._clients:
             self._clients[key] = self._login(hub, name)
         return self._clients[key]
+
+    def fetch_data_token(self, name: str, hub: Hub) -> None:
+        """See `Visitor.fetch_data_token`."""
+        entry.fetch_data_token(self.site, hub, self._browsers[name])
 
     def visitor(self, name: str) -> Visitor:
         """A person of the site; nothing is asked of the facility yet.

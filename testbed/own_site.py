@@ -79,7 +79,9 @@ def write(bed: Bed) -> Path:
             _observer(bed, folder, secrets, offered[0].instance_names[0]),
         ),
     )
-    (folder / "ca.pem").write_text(_read(bed, "proxy", _CA))
+    new = folder / "ca.pem.new"
+    new.write_text(_read(bed, "proxy", _CA))
+    new.replace(folder / "ca.pem")  # in one step: others may be reading it
     write_site(site, bed.settings.site_file)
     return bed.settings.site_file
 
