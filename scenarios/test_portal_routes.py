@@ -17,7 +17,8 @@ REFUSED = (400, 401, 403, 404, 405)
 
 # Asks from inside the job, from the very host that the scheduler names.
 FROM_INSIDE = """
-import json, os, urllib.error, urllib.request
+import json, os, ssl, urllib.error, urllib.request
+hub = ssl.create_default_context(cafile=os.environ["AF_SECRETS"] + "/tls/hub-authority.pem")
 def ask(method, path, body, token):
     request = urllib.request.Request(
         os.environ["JUPYTERHUB_API_URL"] + path,
@@ -27,7 +28,7 @@ def ask(method, path, body, token):
         | ({"Authorization": "token " + token} if token else {}),
     )
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=30, context=hub) as answer:
             return answer.status
     except urllib.error.HTTPError as error:
         return error.code

@@ -1,4 +1,4 @@
-"""From hubs.yaml: the hubs' compose services and the front door's routes to them."""
+"""From hubs.yaml: the hubs' compose services, their keys and the front door's routes to them."""
 
 import difflib
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from testbed.errors import UsageError
 
 HUBS_FILE = Path("compose/hub/config/hubs.yaml")
 COMPOSE_FILE = Path("compose/hub/compose.yaml")
+KEYS_FILE = Path("compose/keys/instances.yaml")
 ROUTES_FILE = Path("compose/proxy/config/hubs.conf")
 RESERVED = frozenset({"hub", "user", "logout", "api", "static"})
 MOST_INSTANCES = 16
@@ -129,7 +130,11 @@ def changes(home: Path) -> list[Change]:
     """The files that must be made anew, with what changes in them. Raises `UsageError`."""
     hubs = read(home)
     found = []
-    for path, text in ((COMPOSE_FILE, compose_text(hubs)), (ROUTES_FILE, routes_text(hubs))):
+    for path, text in (
+        (COMPOSE_FILE, compose_text(hubs)),
+        (KEYS_FILE, keys_text(hubs)),
+        (ROUTES_FILE, routes_text(hubs)),
+    ):
         now = (home / path).read_text() if (home / path).is_file() else ""
         if now != text:
             found.append(Change(path, _difference(now, text), text))
@@ -193,8 +198,20 @@ def compose_text(hubs: tuple[Hub, ...]) -> str:
     """The compose file of all instances."""
     instances = [(hub, instance) for hub in hubs for instance in hub.instance_names]
     services = "\n".join(_SERVICES.format(hub=hub.name, instance=name) for hub, name in instances)
-    volumes = "".join(f"  cell-{name}:\n" for _, name in instances)
+    volumes = "".join(f"  cell-{name}:\n  key-cell-{name}:\n" for _, name in instances)
     return f"{_HEAD}\nservices:\n{services}\n{_VOLUMES}{volumes}"
+
+
+def keys_text(hubs: tuple[Hub, ...]) -> str:
+    """What the service `keys` has beyond its own compose file: a volume for each cell's keys."""
+    names = [instance for hub in hubs for instance in hub.instance_names]
+    mounts = "".join(f"      - key-cell-{name}:/keys/cell-{name}\n" for name in names)
+    volumes = "".join(f"  key-cell-{name}:\n" for name in names)
+    return (
+        f"# made by testbed hubs from {HUBS_FILE}\n\nservices:\n  keys:\n"
+        f"    environment: {{AF_INSTANCES: {' '.join(names)}}}\n    volumes:\n{mounts}\n"
+        f"volumes:\n{volumes}"
+    )
 
 
 _HEAD = """\
@@ -206,7 +223,7 @@ x-chp: &chp
   restart: unless-stopped
   stop_grace_period: 3s
   healthcheck: &often
-    test: [CMD, curl, -fsS, -o, /dev/null, "http://127.0.0.1:8000/_chp_healthz"]
+    test: [CMD-SHELL, "ask-inside https://chp-$$AF_INSTANCE:8000/_chp_healthz"]
     start_period: 120s
     start_interval: 1s
     interval: 15s
@@ -220,7 +237,7 @@ x-hub: &hub
   stop_grace_period: 10s
   healthcheck:
     <<: *often
-    test: [CMD-SHELL, "curl -fsS -o /dev/null http://127.0.0.1:8081/$$AF_HUB/hub/health"]
+    test: [CMD-SHELL, "ask-inside https://hub-$$AF_INSTANCE:8081/$$AF_HUB/hub/health"]
 
 x-cell: &cell
   AF_NSS: "1"
@@ -231,7 +248,12 @@ _SERVICES = """\
   chp-{instance}:
     <<: *chp
     environment: {{AF_HUB: {hub}, AF_INSTANCE: {instance}}}
-    volumes: ["cell-{instance}:/srv/hub/data"]
+    depends_on:
+      keys: {{condition: service_completed_successfully}}
+    volumes:
+      - key-cell-{instance}:/keys/cell:ro
+      - key-inside-tls:/keys/inside-tls:ro
+      - cell-{instance}:/srv/hub/data
 
   hub-{instance}:
     <<: *hub
@@ -242,11 +264,12 @@ _SERVICES = """\
       chp-{instance}: {{condition: service_healthy}}
     volumes:
       - key-hub:/keys/hub:ro
-      - key-inside-tls:/keys/inside-tls:ro
       - key-door:/keys/door:ro
       - key-minter:/keys/minter:ro
       - key-login:/keys/login:ro
       - token-condor-hub:/keys/condor-hub:ro
+      - key-cell-{instance}:/keys/cell:ro
+      - key-inside-tls:/keys/inside-tls:ro
       - cell-{instance}:/srv/hub/data
       - ../../src:/srv/afportal/src:ro
       - ./config:/etc/afportal:ro
@@ -254,9 +277,9 @@ _SERVICES = """\
 _VOLUMES = """\
 volumes:
   key-hub:
-  key-inside-tls:
   key-door:
   key-minter:
   key-login:
   token-condor-hub:
+  key-inside-tls:
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,27 @@ def configure(
     c.Spawner.poll_interval = 60
     # A scheduler's refusals are no fault of the hub: it must not exit over them.
     c.Spawner.consecutive_failure_limit = 0
+    if portal.tls is not None:
+        c.JupyterHubHTTPClient.connector_options = {"ssl": portal.tls.asking()}
+        _listen_with(portal.tls.listening())
     _when_started(portal)
     return portal
+
+
+def _listen_with(context: ssl.SSLContext) -> None:
+    """Have this process's hub listen with TLS.
+
+    JupyterHub 6.1 can only as `internal_ssl`, which refuses whoever has no client certificate:
+    a session that is about to get its own, front door and login.
+    """
+    from jupyterhub import app
+
+    def make_ssl_context(
+        *_: Any, purpose: ssl.Purpose = ssl.Purpose.SERVER_AUTH, **__: Any
+    ) -> ssl.SSLContext | None:
+        return context if purpose == ssl.Purpose.CLIENT_AUTH else None
+
+    app.make_ssl_context = make_ssl_context
 
 
 def _mark_tokens(cell: str) -> None:

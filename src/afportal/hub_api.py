@@ -176,11 +176,11 @@ class ExchangeHandler(_Handler):
                 )
                 thief_of.end_session("its one-time code was used a second time")
             raise web.HTTPError(403, "this code is not valid")
-        await self._check_host(spawner)
+        host = await self._check_host(spawner)
         if TICKETS.owner(body.code) is not spawner:
             raise web.HTTPError(403, "this code is not valid")
         TICKETS.use(body.code)
-        self._answer(await spawner.exchanged(body.started_s))
+        self._answer(await spawner.exchanged(host, body.started_s))
 
 
 class _SessionHandler(_Handler):

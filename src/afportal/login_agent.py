@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from afportal.people import account_of
-from afportal.signed_http import Refused, Request, SignedServer, read_secret
+from afportal.signed_http import Refused, Request, SignedServer, listening, read_secret
 
 log = logging.getLogger("afportal.login_agent")
 
@@ -225,6 +225,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--listen", default="127.0.0.1:9710", metavar="HOST:PORT")
     parser.add_argument("--secret-file", required=True)
+    parser.add_argument("--tls", metavar="FOLDER", help="with tls.key and tls.pem: listen with TLS")
     parser.add_argument("--group", default="people", help="members may have sessions")
     parser.add_argument("--min-uid", type=int, default=20000)
     parser.add_argument(
@@ -238,7 +239,12 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
     sessions = Sessions(group=args.group, min_uid=args.min_uid, allowed=frozenset(args.program))
     host, _, port = args.listen.rpartition(":")
-    server = SignedServer((host, int(port)), read_secret(args.secret_file), sessions.answer)
+    server = SignedServer(
+        (host, int(port)),
+        read_secret(args.secret_file),
+        sessions.answer,
+        tls=listening(f"{args.tls}/tls.pem", f"{args.tls}/tls.key") if args.tls else None,
+    )
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
     log.info("login agent listens on %s", args.listen)
     server.serve_forever()

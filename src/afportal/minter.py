@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from afportal.people import account_of
-from afportal.signed_http import Refused, Request, SignedServer, read_secret
+from afportal.signed_http import Refused, Request, SignedServer, listening, read_secret
 
 log = logging.getLogger("afportal.minter")
 
@@ -110,6 +110,7 @@ def main() -> None:
     parser.add_argument("--kind", choices=("condor", "slurm"), required=True)
     parser.add_argument("--listen", default="127.0.0.1:9700", metavar="HOST:PORT")
     parser.add_argument("--secret-file", required=True)
+    parser.add_argument("--tls", metavar="FOLDER", help="with tls.key and tls.pem: listen with TLS")
     parser.add_argument("--group", default="people", help="members may get a token")
     parser.add_argument("--min-uid", type=int, default=20000)
     parser.add_argument(
@@ -124,7 +125,12 @@ def main() -> None:
     make = htcondor_token(args.key, args.domain) if args.kind == "condor" else slurm_token
     minter = Minter(make, group=args.group, min_uid=args.min_uid, services=frozenset(args.service))
     host, _, port = args.listen.rpartition(":")
-    server = SignedServer((host, int(port)), read_secret(args.secret_file), minter.answer)
+    server = SignedServer(
+        (host, int(port)),
+        read_secret(args.secret_file),
+        minter.answer,
+        tls=listening(f"{args.tls}/tls.pem", f"{args.tls}/tls.key") if args.tls else None,
+    )
     log.info("minter for %s listens on %s", args.kind, args.listen)
     server.serve_forever()
 

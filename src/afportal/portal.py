@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import ssl
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from afportal.credentials.settings import CredentialSettings, MinterSettings, Se
 from afportal.queue_monitor import QueueMonitor
 from afportal.signed_client import SignedClient
 from afportal.signed_http import read_secret
+from afportal.tls import CellTls
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +64,13 @@ BackendSettings = Annotated[
 ]
 
 
+class TlsSettings(Settings):
+    """Where the hub's keys for TLS inside are; `afportal.tls.CellTls` says which files."""
+
+    authority: Path
+    cell: Path
+
+
 class PortalSettings(Settings):
     """portal.yaml.
 
@@ -71,6 +80,8 @@ class PortalSettings(Settings):
         catalogue: file of the catalogue, relative to portal.yaml.
         backends: what this hub offers, the default first.
         credentials: who makes the person's own tokens for a session, whatever it runs on.
+        tls: the hub's keys; without them it listens in clear, and somebody else must make
+            the network private.
 
     A file that several instances share leaves `cell` and `hub_url` to each one's call of
     `configure`, and "@{NAME}" stands for a value that is given there.
@@ -81,6 +92,7 @@ class PortalSettings(Settings):
     catalogue: Path
     backends: dict[BackendName, BackendSettings]
     credentials: CredentialSettings = CredentialSettings()
+    tls: TlsSettings | None = None
 
 
 def read_settings(
@@ -118,7 +130,18 @@ def read_settings(
         raise ValueError(f"{path}: {problems(error)}") from error
 
 
-def make_backend(settings: HTCondorSettings | SlurmSettings | LocalSettings, cell: str) -> Backend:
+def signed_client(
+    settings: MinterSettings | LocalSettings, tls: ssl.SSLContext | None
+) -> SignedClient:
+    """Build the client of a signed service."""
+    return SignedClient(settings.url, read_secret(settings.secret_file), tls=tls)
+
+
+def make_backend(
+    settings: HTCondorSettings | SlurmSettings | LocalSettings,
+    cell: str,
+    tls: ssl.SSLContext | None = None,
+) -> Backend:
     """Build one backend; its module is imported only where it is used."""
     if isinstance(settings, HTCondorSettings):
         from afportal.backends.htcondor import HTCondorBackend
@@ -137,7 +160,7 @@ def make_backend(settings: HTCondorSettings | SlurmSettings | LocalSettings, cel
         return SlurmBackend(
             url=settings.url,
             version=settings.version,
-            minter=SignedClient(settings.minter.url, read_secret(settings.minter.secret_file)),
+            minter=signed_client(settings.minter, tls),
             identity=settings.identity,
             partition=settings.partition,
             nudge=settings.nudge,
@@ -145,13 +168,19 @@ def make_backend(settings: HTCondorSettings | SlurmSettings | LocalSettings, cel
         )
     from afportal.backends.local import LocalBackend
 
-    return LocalBackend(url=settings.url, secret=read_secret(settings.secret_file), cell=cell)
+    return LocalBackend(client=signed_client(settings, tls), url=settings.url, cell=cell)
 
 
-def make_credentials(settings: PortalSettings) -> Credentials:
+def make_credentials(settings: PortalSettings, tls: ssl.SSLContext | None) -> Credentials:
     """Build what gathers people's credentials; the hub's database is looked for when needed."""
-    if settings.credentials.data is None:
-        return Credentials(settings.credentials)
+    wanted = settings.credentials
+    minters = {
+        name: signed_client(minter, tls)
+        for name, minter in (("htcondor", wanted.htcondor), ("slurm", wanted.slurm))
+        if minter is not None
+    }
+    if wanted.data is None:
+        return Credentials(wanted, minters)
     from jupyterhub.app import JupyterHub
 
     from afportal.credentials.data_tokens import DataTokens
@@ -167,11 +196,11 @@ def make_credentials(settings: PortalSettings) -> Credentials:
         )
 
     data = DataTokens(
-        TokenClient(settings.credentials.data, settings.cell),
+        TokenClient(wanted.data, settings.cell),
         OfflineTokens(lambda: JupyterHub.instance().db),
         has_server,
     )
-    return Credentials(settings.credentials, data)
+    return Credentials(wanted, minters, data)
 
 
 class Portal:
@@ -185,13 +214,15 @@ class Portal:
         catalogue: Catalogue,
         backends: Mapping[str, Backend],
         credentials: Credentials | None = None,
+        tls: CellTls | None = None,
     ) -> None:
         self.settings = settings
+        self.tls = tls
         self.catalogue = catalogue
         self.backends = dict(backends)
         self.monitors = {name: QueueMonitor(backend) for name, backend in self.backends.items()}
         self.records: OrderedDict[tuple[str, str], Callable[[], dict[str, Any]]] = OrderedDict()
-        self.credentials = credentials or Credentials(settings.credentials)
+        self.credentials = credentials or Credentials(settings.credentials, {})
 
     @classmethod
     def load(
@@ -206,9 +237,13 @@ class Portal:
         """Read portal.yaml and its catalogue, and become this process's portal."""
         settings = read_settings(path, cell=cell, hub_url=hub_url, backends=backends, values=values)
         catalogue = load(Path(path).parent / settings.catalogue)
-        made = {str(n): make_backend(b, settings.cell) for n, b in settings.backends.items()}
-        credentials = make_credentials(settings)
-        cls._instance = cls(settings, catalogue, made, credentials)
+        tls = CellTls(settings.tls.authority, settings.tls.cell) if settings.tls else None
+        asking = tls.asking() if tls else None
+        made = {
+            str(n): make_backend(b, settings.cell, asking) for n, b in settings.backends.items()
+        }
+        credentials = make_credentials(settings, asking)
+        cls._instance = cls(settings, catalogue, made, credentials, tls)
         return cls._instance
 
     @classmethod

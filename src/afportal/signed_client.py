@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,15 +24,24 @@ class SignedClient:
     """Sends signed JSON requests to one service.
 
     Args:
-        url: "http://host:port".
+        url: "https://host:port".
         secret: the secret shared with the service.
         timeout_s: for connect and answer together.
+        tls: whose certificates are believed; None: those of this machine.
     """
 
-    def __init__(self, url: str, secret: bytes, *, timeout_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        secret: bytes,
+        *,
+        timeout_s: float = 10.0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._url = url.rstrip("/")
         self._secret = secret
         self._timeout_s = timeout_s
+        self._tls = tls
         self._http = AsyncHTTPClient(force_instance=True, max_clients=50)
 
     async def call(self, method: str, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -45,6 +55,7 @@ class SignedClient:
             allow_nonstandard_methods=True,
             connect_timeout=self._timeout_s,
             request_timeout=self._timeout_s,
+            ssl_options=self._tls,
         )
         try:
             response = await self._http.fetch(request)

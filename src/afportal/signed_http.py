@@ -13,6 +13,7 @@ import hmac
 import json
 import logging
 import secrets
+import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -58,6 +59,14 @@ def read_secret(path: str | Path) -> bytes:
     return secret
 
 
+def listening(certificate: str | Path, key: str | Path) -> ssl.SSLContext:
+    """Return the TLS context of a service; its files' owner alone can read the key."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(certificate, key)
+    return context
+
+
 def _signature(secret: bytes, method: str, path: str, stamp: str, nonce: str, body: bytes) -> str:
     digest = hashlib.sha256(body).hexdigest()
     message = f"{method}\n{path}\n{stamp}\n{nonce}\n{digest}".encode()
@@ -101,6 +110,7 @@ class SignedServer(ThreadingHTTPServer):
         secret: the shared secret, at least 32 bytes.
         answer: called in a thread of its own for every request that is signed right;
             raises `Refused` for what it will not do.
+        tls: what it listens with, the handshake in that thread as well; None: in clear.
     """
 
     daemon_threads = True
@@ -111,11 +121,17 @@ class SignedServer(ThreadingHTTPServer):
         address: tuple[str, int],
         secret: bytes,
         answer: Callable[[Request], Mapping[str, Any]],
+        *,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.secret = secret
         self.answer = answer
         self.nonces = _SeenNonces()
         super().__init__(address, _Handler)
+        if tls is not None:
+            self.socket = tls.wrap_socket(
+                self.socket, server_side=True, do_handshake_on_connect=False
+            )
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -11,7 +11,6 @@ import contextlib
 import os
 import pwd
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from jupyterhub import orm
@@ -19,7 +18,7 @@ from jupyterhub.spawner import Spawner, SpawnException
 from sqlalchemy.orm import object_session
 from tornado import web
 
-from afportal import form, offers
+from afportal import offers
 from afportal.backends import (
     Backend,
     JobRefused,
@@ -28,7 +27,8 @@ from afportal.backends import (
     SchedulerError,
     Standing,
 )
-from afportal.batch_settings import BatchSpawnerBase, refuse_unsupported
+from afportal.batch_settings import refuse_unsupported
+from afportal.checked_options import CheckedOptions
 from afportal.credentials.delivery import Delivery
 from afportal.hub_api import TICKETS
 from afportal.phases import SPAWNS_FAILED
@@ -48,7 +48,7 @@ SECRETS_MOST_S = 24 * 3600
 _OVER = (Standing.GONE, Standing.ENDING)
 
 
-class PortalSpawner(StampedLifeCycle, BatchSpawnerBase, Spawner):
+class PortalSpawner(StampedLifeCycle, CheckedOptions, Spawner):
     """Starts a person's server on the backend that the person chose."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -105,46 +105,6 @@ class PortalSpawner(StampedLifeCycle, BatchSpawnerBase, Spawner):
     def monitor(self) -> QueueMonitor:
         """The monitor of this spawn's scheduler."""
         return self.portal.monitors[self.backend_name]
-
-    # Options
-
-    def options_form(self, _: Spawner) -> str:
-        """Render the form for this person."""
-        return form.render(
-            self.portal.catalogue, backends=self.portal.backend_names, groups=self._groups()
-        )
-
-    def options_from_form(self, formdata: Mapping[str, list[str]]) -> dict[str, Any]:
-        """Read the form, and refuse there what would be refused at the start."""
-        options = form.options_from_form(formdata)
-        self.check_options(options)
-        return options
-
-    def _groups(self) -> frozenset[str]:
-        return frozenset(group.name for group in self.user.groups)
-
-    def granted(self, raw: Mapping[str, Any]) -> offers.Grant:
-        """Check what was asked, whoever sent it. Raises ValueError that names all errors."""
-        options = offers.read_options(raw)
-        defaults = self.defaults_for(options.backend or self.portal.backend_names[0])
-        unasked = {name: value for name, value in defaults.items() if not getattr(options, name)}
-        return offers.grant(
-            options.model_copy(update=unasked),
-            self.portal.catalogue,
-            backends=self.portal.backend_names,
-            groups=self._groups(),
-        )
-
-    def check_options(self, raw: Mapping[str, Any]) -> offers.Grant:
-        """Check what was asked for the spawn that begins.
-
-        Raises:
-            SpawnException: HTTP 400 that names everything that is wrong.
-        """
-        try:
-            return self.granted(raw)
-        except ValueError as error:
-            raise self._failure("options", str(error)) from error
 
     async def _run_apply_user_options(self, user_options: dict[str, Any]) -> None:
         # JupyterHub calls this for a form, a link and the API alike. A hook of the
@@ -281,7 +241,7 @@ class PortalSpawner(StampedLifeCycle, BatchSpawnerBase, Spawner):
             server=f"{person}/{self.name}",
             cell=self.portal.settings.cell,
             code=TICKETS.issue(self),
-            argv=(python, "-I", "-m", "afportal.session", "--hub", self.portal.settings.hub_url),
+            argv=(python, "-I", "-m", "afportal.session", *self._session_options()),
             cores=grant.cores,
             memory_mib=grant.memory_mib,
             memory_limit_mib=grant.class_.memory_limit_mib,
@@ -294,6 +254,12 @@ class PortalSpawner(StampedLifeCycle, BatchSpawnerBase, Spawner):
             reservation=grant.reservation,
             gpus=grant.gpus,
         )
+
+    def _session_options(self) -> tuple[str, ...]:
+        """Return how the session finds its hub, and by what it knows it."""
+        tls = self.portal.tls
+        known_by = ("--ca", tls.authority_argument) if tls is not None else ()
+        return ("--hub", self.portal.settings.hub_url, *known_by)
 
     def _failure(self, cause: str, message: str, status: int = 400) -> SpawnException:
         self.story.reason = message
@@ -379,8 +345,8 @@ class PortalSpawner(StampedLifeCycle, BatchSpawnerBase, Spawner):
                 async with asyncio.timeout(1.0):
                     status = await self.monitor.changed(self.job_id, status)
 
-    async def exchanged(self, started_s: float) -> dict[str, Any]:
-        """Return what the session gets for its code: environment and secret files."""
+    async def exchanged(self, host: str, started_s: float) -> dict[str, Any]:
+        """Return what the session on that host gets for its code: environment and secret files."""
         self.story.reach("executing", started_s)
         delivery = await self._secrets if self._secrets is not None else Delivery()
         self._tell_missing(delivery)
@@ -391,6 +357,9 @@ class PortalSpawner(StampedLifeCycle, BatchSpawnerBase, Spawner):
         if self._request is not None:
             environment["MEM_LIMIT"] = str(self.memory_limit_mib * 1024 * 1024)
             environment["CPU_LIMIT"] = str(self._request.cores)
+        if self.portal.tls is not None and self._request is not None:
+            life_s = self._request.runtime_min * 60 + SECRETS_AFTER_END_S
+            delivery.files |= self.portal.tls.server_files(host, life_s)
         return {"environment": environment, **delivery.as_dict()}
 
     async def renewed_secrets(self) -> dict[str, Any]:
@@ -413,7 +382,8 @@ class PortalSpawner(StampedLifeCycle, BatchSpawnerBase, Spawner):
         self.story.reach("hello")
         self._commit_state()
         shown = f"[{host}]" if ":" in host else host
-        self._arrival.set_result(f"http://{shown}:{port}")
+        scheme = "http" if self.portal.tls is None else "https"
+        self._arrival.set_result(f"{scheme}://{shown}:{port}")
 
     def memory_ran_out(self, times: int) -> None:
         """Keep that the kernel ended something in the job because its memory was used up."""

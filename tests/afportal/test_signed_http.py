@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import socket
 import threading
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from afportal.minter import Minter
 from afportal.signed_client import ServiceError, SignedClient
-from afportal.signed_http import Request, SignedServer, read_secret, sign
+from afportal.signed_http import Request, SignedServer, listening, read_secret, sign
+from afportal.tls import asking
+from tests.afportal import authorities
 
 SECRET = b"0123456789abcdef0123456789abcdef"
 
@@ -46,6 +50,36 @@ def test_a_signed_request_is_answered(address: tuple[str, int]) -> None:
     client = SignedClient(f"http://{address[0]}:{address[1]}", SECRET)
     answer = asyncio.run(client.call("POST", "/token", {"person": "alice"}))
     assert answer == {"path": "/token", "body": {"person": "alice"}}
+
+
+def test_it_answers_by_tls_though_somebody_is_silent(tmp_path: Path) -> None:
+    """With a certificate only its own authority's clients go on; who says nothing stops nobody."""
+    authority = authorities.authority("inside")
+    authority.write(tmp_path, "ca")
+    authorities.certificate(authority, "localhost").write(tmp_path, "tls")
+    server = SignedServer(
+        ("127.0.0.1", 0),
+        SECRET,
+        lambda _: {"fine": True},
+        tls=listening(tmp_path / "tls.pem", tmp_path / "tls.key"),
+    )
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    port = server.server_address[1]
+    try:
+        with socket.create_connection(("127.0.0.1", port)):
+            believing = SignedClient(
+                f"https://localhost:{port}", SECRET, tls=asking(tmp_path / "ca.pem")
+            )
+            assert asyncio.run(believing.call("POST", "/token", {})) == {"fine": True}
+        with pytest.raises(ServiceError, match="certificate"):
+            asyncio.run(SignedClient(f"https://localhost:{port}", SECRET).call("POST", "/a", {}))
+        with pytest.raises((ConnectionError, http.client.BadStatusLine)):
+            send(("127.0.0.1", port), b"{}", sign(SECRET, "POST", "/a", b"{}"))
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def test_another_secret_is_refused(address: tuple[str, int]) -> None:

@@ -19,7 +19,7 @@ GOOD = "{title: T, backends: [local], instances: 1, login: header}"
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """A folder with the facility's own hubs.yaml and what is rendered from it."""
-    for path in (hubs.HUBS_FILE, hubs.COMPOSE_FILE, hubs.ROUTES_FILE):
+    for path in (hubs.HUBS_FILE, hubs.COMPOSE_FILE, hubs.KEYS_FILE, hubs.ROUTES_FILE):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, tmp_path / path)
     return tmp_path
@@ -62,13 +62,24 @@ def test_each_instance_is_a_cell() -> None:
             service = made["services"][f"hub-{instance}"]
             assert service["environment"]["AF_INSTANCE"] == instance
             assert service["environment"]["AF_HUB"] == hub.name
-            cell = f"cell-{instance}:/srv/hub/data"
-            assert cell in service["volumes"]
-            assert made["services"][f"chp-{instance}"]["volumes"] == [cell]
-            assert f"cell-{instance}" in made["volumes"]
+            own = {f"cell-{instance}:/srv/hub/data", f"key-cell-{instance}:/keys/cell:ro"}
+            authority = "key-inside-tls:/keys/inside-tls:ro"
+            assert own <= {*service["volumes"]}
+            assert {*made["services"][f"chp-{instance}"]["volumes"]} == own | {authority}
+            assert {f"cell-{instance}", f"key-cell-{instance}"} <= {*made["volumes"]}
     cells = [name for name in made["volumes"] if name.startswith("cell-")]
     assert len(made["services"]) == 2 * len(cells)
     assert not [name for name, service in made["services"].items() if "ports" in service]
+
+
+def test_each_cell_has_keys_of_its_own() -> None:
+    """The service `keys` makes them in a volume each, for the instances that there are."""
+    made = yaml.safe_load(hubs.keys_text(hubs.read(ROOT)))
+    names = [name for hub in hubs.read(ROOT) for name in hub.instance_names]
+    keys = made["services"]["keys"]
+    assert keys["environment"]["AF_INSTANCES"].split() == names
+    assert keys["volumes"] == [f"key-cell-{name}:/keys/cell-{name}" for name in names]
+    assert [*made["volumes"]] == [f"key-cell-{name}" for name in names]
 
 
 def test_the_front_doors_lines() -> None:
@@ -91,6 +102,7 @@ def test_a_hub_is_added_by_a_few_lines(home: Path) -> None:
     write(home, text.replace("instances: 2", "instances: 1", 1) + f"  lhc: {GOOD}\n")
     told = {change.path: change.words for change in hubs.render(home)}
     assert told[hubs.COMPOSE_FILE] == "+ chp-lhc-1, + hub-lhc-1, - chp-htc-2, - hub-htc-2"
+    assert told[hubs.KEYS_FILE] == "6 lines"
     assert told[hubs.ROUTES_FILE] == "+ Instance lhc lhc-1, + Hub lhc, - Instance htc htc-2"
     assert hubs.render(home) == []
 

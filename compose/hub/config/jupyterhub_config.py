@@ -22,15 +22,15 @@ configure(
     c,
     "/etc/afportal/portal.yaml",
     cell=INSTANCE,
-    hub_url=f"http://hub-{INSTANCE}:8081/{HUB}/hub/api",
+    hub_url=f"https://hub-{INSTANCE}:8081/{HUB}/hub/api",
     backends=hub.backends,
     values={"AF_PORT": PORT},
 )
 
 # Where it listens, where jobs reach it, and where browsers do
 c.JupyterHub.bind_url = f"http://:8000/{HUB}/"
-c.JupyterHub.hub_bind_url = "http://0.0.0.0:8081"
-c.JupyterHub.hub_connect_url = f"http://hub-{INSTANCE}:8081"
+c.JupyterHub.hub_bind_url = "https://0.0.0.0:8081"
+c.JupyterHub.hub_connect_url = f"https://hub-{INSTANCE}:8081"
 c.JupyterHub.public_url = f"{FRONT}/{HUB}/"
 
 # What makes it a cell: a database, cookies, a proxy and encrypted tokens of its own
@@ -39,7 +39,7 @@ c.JupyterHub.cookie_secret = bytes.fromhex(secret(CELL / "keys/cookie_secret"))
 c.CryptKeeper.keys = [bytes.fromhex(secret(CELL / "keys/crypt_key"))]
 # The proxy is a service of its own: a hub that restarts leaves every session connected.
 c.ConfigurableHTTPProxy.should_start = False
-c.ConfigurableHTTPProxy.api_url = f"http://chp-{INSTANCE}:8001"
+c.ConfigurableHTTPProxy.api_url = f"https://chp-{INSTANCE}:8001"
 c.ConfigurableHTTPProxy.auth_token = secret(CELL / "keys/proxy_auth_token")
 
 c.JupyterHub.allow_named_servers = True

@@ -17,15 +17,15 @@ class LocalBackend:
     """Sessions on one login node.
 
     Args:
-        url: the agent, "http://login-node:9710".
-        secret: shared with the agent.
+        client: signs requests to the agent.
+        url: the agent, "https://login-node:9710".
         cell: tag of this hub instance.
     """
 
     name = "local"
 
-    def __init__(self, *, url: str, secret: bytes, cell: str) -> None:
-        self._client = SignedClient(url, secret)
+    def __init__(self, *, client: SignedClient, url: str, cell: str) -> None:
+        self._client = client
         self._host = urlsplit(url).hostname or ""
         self._cell = cell
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from afportal.credentials import dask_tls
 from afportal.credentials.data_tokens import DataTokens, NoDataToken
-from afportal.credentials.settings import CredentialSettings, MinterSettings
+from afportal.credentials.settings import CredentialSettings
 from afportal.signed_client import ServiceError, SignedClient, mint
-from afportal.signed_http import read_secret
 
 log = logging.getLogger("afportal.credentials")
 
@@ -59,16 +58,18 @@ class Credentials:
     """Gathers a person's credentials from who makes them.
 
     Args:
+        minters: "htcondor", "slurm" → who makes that token.
         data: people's data tokens; None where portal.yaml has none.
     """
 
-    def __init__(self, settings: CredentialSettings, data: DataTokens | None = None) -> None:
+    def __init__(
+        self,
+        settings: CredentialSettings,
+        minters: Mapping[str, SignedClient],
+        data: DataTokens | None = None,
+    ) -> None:
         self._settings = settings
-        self._minters = {
-            name: SignedClient(minter.url, read_secret(minter.secret_file))
-            for name, minter in (("htcondor", settings.htcondor), ("slurm", settings.slurm))
-            if isinstance(minter, MinterSettings)
-        }
+        self._minters = minters
         self.data = data
         # (minter, person) → token, when it ends: a person's servers share it.
         self._newest: dict[tuple[str, str], tuple[str, float]] = {}

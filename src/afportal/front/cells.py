@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import ssl
 from collections.abc import Callable, Sequence
 from urllib.parse import quote
 
@@ -24,7 +25,7 @@ END_TIMEOUT_S = 3.0
 
 def address_of(instance: str) -> str:
     """Where an instance's hub listens inside the facility."""
-    return f"http://hub-{instance}:8081"
+    return f"https://hub-{instance}:8081"
 
 
 class Cells:
@@ -32,11 +33,19 @@ class Cells:
 
     Args:
         address: instance → address of its hub, without a path.
+        tls: whose certificates the hubs have; None: those that this machine believes.
     """
 
-    def __init__(self, token: str, address: Callable[[str], str] = address_of) -> None:
+    def __init__(
+        self,
+        token: str,
+        address: Callable[[str], str] = address_of,
+        *,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._token = token
         self._address = address
+        self._tls = tls
 
     async def look(
         self,
@@ -108,6 +117,7 @@ class Cells:
             connect_timeout=timeout_s,
             request_timeout=timeout_s,
             follow_redirects=False,
+            ssl_options=self._tls,
         )
         try:
             answer = await asyncio.wait_for(

@@ -1,6 +1,6 @@
 """The session: first program of a person's job.
 
-    python -I -m afportal.session --hub http://hub:8081/hub/api --code-from credd:NAME
+    python -I -m afportal.session --hub https://hub:8081/hub/api --ca BASE64 --code-from credd:NAME
 
 Reads the one-time code, exchanges it for the server's token and secrets while the server's
 modules are being imported, puts the secrets into a folder of the job's own, and becomes
@@ -15,6 +15,7 @@ import json
 import os
 import pwd
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from afportal.session import hub_tls
 from afportal.session.private_folder import PrivateFolder, SessionError
 
 # A hub that restarts, or is busy with a morning's worth of spawns, is asked again.
@@ -48,12 +50,23 @@ def read_code(source: str) -> str:
     raise SessionError(f"--code-from {source}: credd:NAME, env:NAME or stdin are known")
 
 
-def exchange(hub: str, code: str, started_s: float) -> dict[str, Any]:
-    """Exchange the code for environment and secret files. Raises `SessionError`."""
+def exchange(hub: str, code: str, started_s: float, *, authority: str = "") -> dict[str, Any]:
+    """Exchange the code for environment and secret files.
+
+    Args:
+        authority: whose certificate the hub must show before it hears the code (`hub_tls`).
+
+    Raises:
+        SessionError: there is no such hub, or it refuses.
+    """
     body = json.dumps({"code": code, "started_s": started_s}).encode()
     if urlsplit(hub).scheme not in ("http", "https"):
         raise SessionError(f"--hub {hub}: an http or https address is wanted")
     url = f"{hub}/af/exchange"
+    try:
+        context = hub_tls.context(authority)
+    except ValueError as error:
+        raise SessionError(f"--ca: {error}") from error
     deadline = time.monotonic() + EXCHANGE_TIMEOUT_S
     pause = threading.Event()
     while True:
@@ -61,7 +74,9 @@ def exchange(hub: str, code: str, started_s: float) -> dict[str, Any]:
             url, data=body, headers={"Content-Type": "application/json"}
         )
         try:
-            with urllib.request.urlopen(request, timeout=20) as response:  # noqa: S310
+            with urllib.request.urlopen(  # noqa: S310
+                request, timeout=20, context=context
+            ) as response:
                 answer: dict[str, Any] = json.load(response)
                 return answer
         except urllib.error.HTTPError as error:
@@ -69,6 +84,11 @@ def exchange(hub: str, code: str, started_s: float) -> dict[str, Any]:
             if error.code < 500 or time.monotonic() > deadline:
                 raise SessionError(f"{url}: HTTP {error.code}: {detail}") from error
         except OSError as error:
+            cause = error.reason if isinstance(error, urllib.error.URLError) else error
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                raise SessionError(
+                    f"{url}: this is not the hub, no code for it: {error}"
+                ) from error
             if time.monotonic() > deadline:
                 raise SessionError(
                     f"{url}: no answer for {EXCHANGE_TIMEOUT_S:g} s: {error}"
@@ -120,7 +140,13 @@ def main(argv: list[str] | None = None) -> None:
     """Run one session to its end."""
     started_s = time.time()
     parser = argparse.ArgumentParser(prog="afportal-session")
-    parser.add_argument("--hub", required=True, help="the hub's API, http://hub:8081/hub/api")
+    parser.add_argument("--hub", required=True, help="the hub's API, https://hub:8081/hub/api")
+    parser.add_argument(
+        "--ca",
+        default="",
+        metavar="BASE64",
+        help="authority of the hub's certificate (DER); default: those that this machine believes",
+    )
     parser.add_argument("--code-from", required=True, help="credd:NAME, env:NAME or stdin")
     args = parser.parse_args(argv)
     os.environ.update(person_environment())
@@ -129,7 +155,8 @@ def main(argv: list[str] | None = None) -> None:
 
     def ask() -> None:
         try:
-            result.update(exchange(args.hub, read_code(args.code_from), started_s))
+            code = read_code(args.code_from)
+            result.update(exchange(args.hub, code, started_s, authority=args.ca))
         except (OSError, ValueError, SessionError) as error:
             result["error"] = error
 
@@ -153,12 +180,16 @@ def main(argv: list[str] | None = None) -> None:
     secrets.tell_problems(result["problems"])
     service = urlsplit(environment["JUPYTERHUB_SERVICE_URL"])
     environment["JUPYTERHUB_SERVICE_URL"] = urlunsplit(
-        service._replace(netloc=f"{service.hostname}:{free_port()}")
+        service._replace(
+            scheme="https" if (secrets.path / "tls").is_dir() else service.scheme,
+            netloc=f"{service.hostname}:{free_port()}",
+        )
     )
     os.environ.update(environment)
     os.environ.update(secrets.environment(result["paths"]))
     os.chdir(Path.home())
-    launcher.serve(token, Renewal(secrets, result["renew_in_s"]))
+    renewal = Renewal(secrets, result["renew_in_s"])
+    launcher.serve(token, renewal, tls_folder=secrets.path / "tls")
 
 
 if __name__ == "__main__":

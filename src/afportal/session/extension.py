@@ -13,7 +13,7 @@ from jupyter_server.utils import url_path_join
 from tornado import web
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 
-from afportal.session import memory_watch
+from afportal.session import hub_tls, memory_watch
 
 ANSWER_TIMEOUT_S = 30.0
 
@@ -64,6 +64,7 @@ async def _tell_hub(server: Any, what: str, body: dict[str, Any]) -> dict[str, A
             "Content-Type": "application/json",
         },
         body=json.dumps(body),
+        ssl_options=hub_tls.context(),
         request_timeout=ANSWER_TIMEOUT_S,
     )
     answer: dict[str, Any] = json.loads((await AsyncHTTPClient().fetch(request)).body)

@@ -15,6 +15,8 @@ from jupyterhub.services.auth import HubOAuth
 from tornado.web import HTTPError
 from traitlets import default
 
+from afportal.session import hub_tls
+
 # A session that the hub has ended is over after this time at the latest.
 ASKED_EVERY_S = 15
 # While the hub does not answer, what it said last holds for this long.
@@ -37,6 +39,9 @@ class SessionHubAuth(HubOAuth):
         # JupyterHub reads it at import, when the session does not know it yet; cookies of
         # every server would then be sent to all of them.
         return os.environ.get("JUPYTERHUB_SERVICE_PREFIX", "/")
+
+    async def _api_request(self, method: str, url: str, /, **kwargs: Any) -> Any:
+        return await super()._api_request(method, url, ssl=hub_tls.context(), **kwargs)
 
     async def _check_hub_authorization(
         self, url: str, api_token: str, cache_key: str | None = None, use_cache: bool = True

@@ -10,7 +10,9 @@ Measured: docs/decisions/0003-fast-session.md.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -46,21 +48,36 @@ def preload() -> None:
         importlib.import_module(name)
 
 
-def serve(token: str, renewal: Renewal) -> None:
+# What JupyterHub's extension reads of a server's own TLS, and the file of each.
+_TLS_FILES = {
+    "JUPYTERHUB_SSL_KEYFILE": "server.key",
+    "JUPYTERHUB_SSL_CERTFILE": "server.pem",
+    "JUPYTERHUB_SSL_CLIENT_CA": "client-authority.pem",
+}
+
+
+def serve(token: str, renewal: Renewal, *, tls_folder: Path) -> None:
     """Become the server; returns when it ends.
 
     Args:
         renewal: of this session's secrets.
         token: the server's own, taken from the exchange. It is handed over as
             configuration, so that it stands in no environment: a kernel inherits none.
+        tls_folder: where the hub's files for TLS are. With them only who has a certificate
+            of `client-authority.pem` can speak to this server at all.
     """
     from jupyterhub.singleuser import extension
     from traitlets.config import Config
 
+    from afportal.session import hub_tls
     from afportal.session.hub_auth import SessionHubAuth
 
-    # The class of its client for the hub is not a setting of the server's.
+    # The class of its client for the hub is not a setting of the server's, nor is whom it
+    # believes: JupyterHub's own would take the authority of its callers for the hub's.
     extension.HubOAuth = SessionHubAuth
+    extension.make_ssl_context = lambda *_args, **_kwargs: hub_tls.context()
+    if (tls_folder / "server.key").is_file():
+        os.environ |= {name: str(tls_folder / file) for name, file in _TLS_FILES.items()}
     sys.argv[:] = ["jupyterhub-singleuser"]
     config = Config()
     config.HubAuth.api_token = token
@@ -75,4 +92,6 @@ def serve(token: str, renewal: Renewal) -> None:
     # It would hold the server's token, for everybody to read. As a setting it is lost.
     server.no_browser_open_file = True
     server.af_renewal = renewal
+    for name in _TLS_FILES:  # for this process alone: a kernel that asks the hub is no server
+        os.environ.pop(name, None)
     server.start()
