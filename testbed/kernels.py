@@ -2,7 +2,10 @@
 
 import itertools
 import json
+import select
+import ssl
 import struct
+import threading
 import time
 import uuid
 from dataclasses import dataclass
@@ -17,6 +20,10 @@ from testbed.errors import ScenarioFailed
 from testbed.hub_client import HubClient, HubRefused, HubUnreachable
 
 Message = dict[str, Any]
+
+_SEND_TIMEOUT_S = 30.0
+# How long a thread that waits for the rest of a frame keeps others from sending.
+_TURN_S = 0.05
 
 
 class KernelDied(ScenarioFailed):
@@ -41,14 +48,18 @@ class CellResult:
 
 
 class Kernel:
-    """A running kernel and one web socket to it. Blocks; use it from one thread at a time."""
+    """A running kernel and one web socket to it. One thread may send while another receives."""
 
     def __init__(self, client: HubClient, server: str, kernel_id: str) -> None:
         self.kernel_id = kernel_id
         self._client = client
         self._path = f"{client.server_path(server)}/api/kernels/{quote(kernel_id)}"
         self._session_id = uuid.uuid4().hex
+        # OpenSSL's connection must not be read and written at the same moment: a thread that
+        # did saw the socket as closed while server and kernel lived on.
+        self._turn = threading.Lock()
         self._socket = self._connect()
+        self._opened = time.monotonic()
 
     @classmethod
     def start(cls, client: HubClient, server: str = "", *, folder: str = "") -> Self:
@@ -87,6 +98,7 @@ class Kernel:
         """Open the web socket anew, as a browser does after the front door was away."""
         self._socket.close()
         self._socket = self._connect()
+        self._opened = time.monotonic()
 
     # Messages
 
@@ -110,7 +122,9 @@ class Kernel:
             "buffers": [],
         }
         try:
-            self._socket.send(json.dumps(message))
+            with self._turn:
+                self._socket.settimeout(_SEND_TIMEOUT_S)
+                self._socket.send(json.dumps(message))
         except (OSError, websocket.WebSocketException) as error:
             raise self._died(error) from error
         return message_id
@@ -138,13 +152,9 @@ class Kernel:
         Raises:
             KernelDied: The web socket closed, or the server says the kernel is dead.
         """
-        self._socket.settimeout(max(timeout_s, 0.001))
-        try:
-            frame = self._socket.recv()
-        except websocket.WebSocketTimeoutException:
+        frame = self._frame(time.monotonic() + timeout_s)
+        if frame is None:
             return None
-        except (OSError, websocket.WebSocketException) as error:
-            raise self._died(error) from error
         if not frame:
             raise self._died("the web socket was closed")
         message = decode(frame)
@@ -155,8 +165,40 @@ class Kernel:
             raise self._died("the server says so")
         return message
 
+    def _frame(self, deadline: float) -> str | bytes | None:
+        """The next frame, or None at the deadline; sends in between find their turn."""
+        while True:
+            left = max(deadline - time.monotonic(), 0.0)
+            try:
+                if self._has_bytes(left):
+                    with self._turn:
+                        # Bytes need not be a frame: what came of one is kept for the next turn.
+                        self._socket.settimeout(_TURN_S)
+                        return self._socket.recv()
+            except websocket.WebSocketTimeoutException:
+                pass
+            except (OSError, ValueError, websocket.WebSocketException) as error:
+                raise self._died(error) from error
+            if time.monotonic() >= deadline:
+                return None
+
+    def _has_bytes(self, wait_s: float) -> bool:
+        """Whether something came, on the wire or in what was decrypted already."""
+        sock = self._socket.sock
+        if sock is None:
+            raise websocket.WebSocketConnectionClosedException("it was closed here")
+        with self._turn:
+            if isinstance(sock, ssl.SSLSocket) and sock.pending():
+                return True
+        return bool(select.select([sock], [], [], wait_s)[0])
+
     def _died(self, seen: object) -> KernelDied:
-        return KernelDied(f"the kernel behind {self._path} is gone", seen=str(seen))
+        open_s = time.monotonic() - self._opened
+        return KernelDied(
+            f"the kernel behind {self._path}, or the web socket to it, is gone",
+            # An end without TLS's own farewell (SSLEOFError) is a process's that died on the way.
+            seen=f"{seen!r}; its web socket was open for {open_s:.2f} s",
+        )
 
     # Deeds
 

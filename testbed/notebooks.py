@@ -181,8 +181,9 @@ def _put(client: HubClient, path: str, model: Mapping[str, str]) -> None:
 class _Channel:
     """One channel of a kernel, as nbclient reads it."""
 
-    def __init__(self) -> None:
+    def __init__(self, kernel: Kernel | None = None) -> None:
         self._messages: asyncio.Queue[Message] = asyncio.Queue()
+        self._kernel = kernel
 
     async def get_msg(self, timeout: float | None = None) -> Message:  # noqa: ASYNC109 - nbclient's name
         try:
@@ -192,6 +193,18 @@ class _Channel:
 
     def put(self, message: Message) -> None:
         self._messages.put_nowait(message)
+
+    def send(self, message: tuple[str, Message]) -> None:
+        """What nbclient has to tell a kernel's widget, such as a progress bar's output."""
+        if self._kernel:
+            self._kernel.send("shell", *message)
+
+
+class _Session:
+    """Makes messages for widgets, as nbclient asks for them."""
+
+    def msg(self, kind: str, *, content: Message, **_rest: Any) -> tuple[str, Message]:
+        return kind, content
 
 
 class _Bridge:
@@ -203,6 +216,7 @@ class _Bridge:
 
     has_kernel = True
     allow_stdin = False
+    session = _Session()
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
@@ -230,7 +244,7 @@ class _Bridge:
     # As a kernel client
 
     async def start_channels(self) -> None:
-        self.shell_channel, self.iopub_channel = _Channel(), _Channel()
+        self.shell_channel, self.iopub_channel = _Channel(self._kernel), _Channel()
 
     def stop_channels(self) -> None:
         self._closed.set()
