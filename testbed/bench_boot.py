@@ -20,6 +20,8 @@ from testbed.waiting import wait_until
 Say = Callable[[str], None]
 
 AGAIN_ROUNDS = 3
+DATA_ROUNDS = 3
+DATA_SERVICES = ("origin", "xcache")  # in the order in which one needs the other
 HUB_START = "process_start_time_seconds"
 RELOADED_FILE = Path("src/afportal/__init__.py")
 
@@ -55,6 +57,7 @@ def run(
         figures["up_again_s"] = round(statistics.median(again), 2)
         figures["idle_memory_mib"] = _idle_memory(bed, say)
         figures["reload_s"] = _reload(bed, say)
+        figures["data_boot_s"] = _data_boot(bed, say)
         if queries:
             figures |= _idle_queries(bed, backend, say)
     finally:
@@ -91,6 +94,21 @@ def _idle_memory(bed: Bed, say: Say) -> float:
     used = wait_until(settled, 120, what="memory settled", poll_s=5)
     say(f"idle memory: {used:.0f} MiB")
     return round(used, 1)
+
+
+def _data_boot(bed: Bed, say: Say) -> float:
+    """Seconds from the start of origin and cache until each gives a file to who is authorised."""
+    took = []
+    for _ in range(DATA_ROUNDS):
+        for service in reversed(DATA_SERVICES):
+            bed.container(service).stop()
+        started = time.monotonic()
+        for service in DATA_SERVICES:
+            bed.container(service).start()
+            bed.wait_healthy(service)
+        took.append(time.monotonic() - started)
+    say(f"origin and XCache: {statistics.median(took):.2f} s")
+    return round(statistics.median(took), 2)
 
 
 def _reload(bed: Bed, say: Say) -> float:

@@ -107,7 +107,7 @@ def _proxy_added(
                 {
                     "ways": [
                         [bed.front_door("api"), with_base],
-                        [f"http://hub-{client.instance}:8081", with_base],
+                        [f"https://hub-{client.instance}:8081", with_base],
                     ],
                     "token": client.token,
                     "ca": Path(str(site.verify)).read_text() if site.ca_bundle else None,
@@ -139,6 +139,7 @@ def connection(url):
     parts = urllib.parse.urlsplit(url)
     if parts.scheme == "https":
         context = ssl.create_default_context(cadata=asked["ca"])
+        context.load_verify_locations("/keys/inside-tls/ca.pem")
         return http.client.HTTPSConnection(parts.hostname, parts.port, context=context)
     return http.client.HTTPConnection(parts.hostname, parts.port)
 ways = [(connection(url), path, []) for url, path in asked["ways"]]

@@ -22,6 +22,7 @@ from testbed.site import Person
 
 SERVICE = "slurm-node"
 PYTHON = "/opt/envs/notebook/bin/python"
+_XRDCP = "/opt/envs/notebook/bin/xrdcp"
 _AUTHORITY = "/keys/inside-tls/ca.pem"
 _RECORDS = "/var/lib/xrootd-monitor/records.jsonl"
 _CA_FILE = "ca.pem"
@@ -55,7 +56,10 @@ class DataClient:
         if token is None:
             self.run(["rm", "-f", f"{self.folder}/token"])
         else:
-            put(self.bed, self.service, self.folder, {"token": token}, user=self.user, mode=mode)
+            # Never half a token: the new file takes the old one's place at once, as in a session.
+            files, new = {"token.new": token}, f"{self.folder}/token.new"
+            put(self.bed, self.service, self.folder, files, user=self.user, mode=mode)
+            self.run(["mv", "-f", new, f"{self.folder}/token"])
 
     def run(
         self, argv: Sequence[str], *, environment: Mapping[str, str] | None = None,
@@ -85,9 +89,18 @@ class DataClient:
         done = self.run(["xrdcp", "-f", "--silent", f"{self.folder}/{_CA_FILE}", url])
         return Copied(done.exit_code, _plain(done.stderr))
 
-    def python(self, code: str, *arguments: str, timeout_s: float = 300) -> Completed:
+    def copy_as_people_do(self, url: str, **environment: str) -> Copied:
+        """Read a whole file with the xrdcp that comes first on a session's path."""
+        done = self.run([_XRDCP, "-f", url, "/dev/null"], environment=environment)
+        return Copied(done.exit_code, _plain(done.stderr))
+
+    def python(
+        self, code: str, *arguments: str, environment: Mapping[str, str] | None = None,
+        timeout_s: float = 300,
+    ) -> Completed:  # fmt: skip
         """Run Python code in the notebook environment."""
-        return self.run([PYTHON, "-c", code, *arguments], timeout_s=timeout_s)
+        argv = [PYTHON, "-c", code, *arguments]
+        return self.run(argv, environment=environment, timeout_s=timeout_s)
 
 
 @contextlib.contextmanager
@@ -100,11 +113,11 @@ def at_node(bed: Bed, person: Person, token: Secret | None) -> Iterator[DataClie
     user = f"{person.uid}:{person.gid}"
     made = bed.exec(SERVICE, ["mktemp", "-d", "-t", "data-XXXXXXXX"], user=user)
     authority = bed.exec("xcache", ["cat", _AUTHORITY])
-    if not (made.ok and authority.ok):
+    folder = made.stdout.strip()
+    if not (folder and authority.ok):
         raise TestbedError(
             f"no folder for {person.name} on {SERVICE}", seen=made.stderr + authority.stderr
         )
-    folder = made.stdout.strip()
     client = DataClient(bed, user, folder, environment=client_environment(folder))
     try:
         put(bed, SERVICE, folder, {_CA_FILE: authority.stdout}, user=user, mode=0o600)
@@ -115,10 +128,11 @@ def at_node(bed: Bed, person: Person, token: Secret | None) -> Iterator[DataClie
 
 
 def client_environment(folder: str) -> dict[str, str]:
-    """What an XRootD client needs besides the files of a folder."""
+    """What a session tells the XRootD client: where token and authority lie, and the cache."""
     return {
         "BEARER_TOKEN_FILE": f"{folder}/token",
         "X509_CERT_FILE": f"{folder}/{_CA_FILE}",
+        "XCACHE_HOST": "xcache",
         # At this level the client says why it was refused.
         "XRD_LOGLEVEL": "Error",
         "HOME": folder,

@@ -18,6 +18,8 @@ from testbed.site import Person, Site
 
 # Each hub instance has one; none of its own sessions is disturbed by another browser's.
 CLIENT = "data-htc-1"
+# One a folder of the data set; Keycloak leaves out what a person has no right to.
+ALL_SCOPES = tuple(f"storage.read:/{name}" for name in ("cms", "atlas", "open"))
 _KEY_FILE = "/run/keys/keycloak/data_client_secret"
 _TIMEOUT_S = 60
 

@@ -27,6 +27,7 @@ from testbed.waiting import wait_until
 PATH = "/data/cms/met/manifest.json"
 _RIGHT_SCOPE = "storage.read:/cms"
 _SHORT_S = 2
+_MINUTE_S = 60
 
 # Run where Keycloak's administration can be reached. Answers with each client's secret.
 _ADMINISTER = r"""
@@ -128,6 +129,7 @@ def minter(
         "clients": [
             _client("flaws", right.redirect_url, optionalClientScopes=[*_SCOPES, _RIGHT_SCOPE]),
             _client("short", right.redirect_url, attributes={"access.token.lifespan": _SHORT_S}),
+            _client("minute", right.redirect_url, attributes={"access.token.lifespan": _MINUTE_S}),
             _client("no-sub", right.redirect_url, defaultClientScopes=[]),
             _client("no-scope", right.redirect_url, protocolMappers=[_XROOTD, _VERSION]),
             _client(
@@ -161,6 +163,7 @@ def minter(
             "another path": lambda: data_tokens.fetch(browser, right, "storage.read:/open").access,
             "none: good": good,
             "none: audiences, claims": of("more", _RIGHT_SCOPE),
+            "none: a minute": of("minute", _RIGHT_SCOPE),
         }
     finally:
         _administer(bed, "remove", wanted)

@@ -43,9 +43,14 @@ def session(verify: str | bool = True) -> requests.Session:
 
 
 def connect_tls(
-    host: str, port: int, *, verify: str | bool = True, timeout_s: float = 30
-) -> ssl.SSLSocket:
+    host: str, port: int, *, verify: str | bool = True, timeout_s: float = 30,
+    cut_raises: bool = False,
+) -> ssl.SSLSocket:  # fmt: skip
     """An open TLS connection to a host, its certificate checked.
+
+    Args:
+        cut_raises: An end without TLS's own farewell raises `ssl.SSLEOFError`; by default it
+            reads like any other end.
 
     Raises:
         OSError: No connection; `ssl.SSLError` where the certificate is not believed.
@@ -53,7 +58,7 @@ def connect_tls(
     context = ssl.create_default_context(cafile=verify if isinstance(verify, str) else None)
     plain = socket.create_connection((address_of(host), port), timeout=timeout_s)
     try:
-        return context.wrap_socket(plain, server_hostname=host)
+        return context.wrap_socket(plain, server_hostname=host, suppress_ragged_eofs=not cut_raises)
     except BaseException:
         plain.close()
         raise
@@ -81,7 +86,10 @@ def web_socket(
     host, tls = parts.hostname or "", parts.scheme == "https"
     port = parts.port or (443 if tls else 80)
     if tls:
-        opened: socket.socket = connect_tls(host, port, verify=verify, timeout_s=timeout_s)
+        # Who cut a web socket is the first question: a process that died says no farewell.
+        opened: socket.socket = connect_tls(
+            host, port, verify=verify, timeout_s=timeout_s, cut_raises=True
+        )
     else:
         opened = socket.create_connection((address_of(host), port), timeout=timeout_s)
     try:

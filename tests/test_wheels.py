@@ -13,15 +13,16 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(
-    ("project", "package", "member"),
+    ("project", "package", "member", "beside"),
     [
-        (ROOT, "testbed", "testbed/scenarios/conftest.py"),
-        (ROOT / "src", "afportal", "afportal/session/__main__.py"),
+        (ROOT, "testbed", "testbed/scenarios/conftest.py", set()),
+        # Read at the start of every Python there: decisions/0015.
+        (ROOT / "src", "afportal", "afportal/session/__main__.py", {"afportal-xcache.pth"}),
     ],
     ids=["af-testbed", "afportal"],
 )
 def test_a_wheel_holds_one_package(
-    project: Path, package: str, member: str, tmp_path: Path
+    project: Path, package: str, member: str, beside: set[str], tmp_path: Path
 ) -> None:
     """Nothing but the package and its metadata appears at the top of a site-packages."""
     built = subprocess.run(
@@ -34,6 +35,6 @@ def test_a_wheel_holds_one_package(
     assert built.returncode == 0, built.stderr
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert {n.split("/")[0] for n in names if ".dist-info" not in n} == {package}
+    assert {n.split("/")[0] for n in names if ".dist-info" not in n} == {package} | beside
     assert member in names
     assert any(n.endswith("licenses/LICENSE") for n in names)

