@@ -14,6 +14,9 @@ Stand-up (once a session)
     neighbours          two people whose servers on HTCondor are one hub instance's
     students            people who are not logged in yet, one after the other
     guest               a browser session of a student at the first hub, to be left as it is
+    hubs_client         the client that data tokens come from
+    data_browser        a session in which alice, of cms, is logged in at Keycloak
+    flawed              what makes tokens of alice that are wrong in one way, by its name
 
 Action (one deed, undone when the test ends)
     spawn               spawn(client, backend, …): a ready server
@@ -24,23 +27,29 @@ Action (one deed, undone when the test ends)
     running             alice's server on `batch_backend`, with what secrets the site has and a
                         kernel that remembers a value
     full_partition      the Slurm partition `short`, full of bob's jobs
+    alice_reads         alice on a compute node, with a data token of hers; carol_reads: of atlas
+    new_file            new_file(content or MiB): a file at the origin that no cache has seen
     run_folder          a folder in the run's report
 
 After each scenario the plugin looks for jobs without a server and servers without a job.
 """
 
+import contextlib
 import itertools
 import json
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from testbed import chromium as browsers
-from testbed import entry, notebooks, orphans
+from testbed import data_tokens, entry, flawed_tokens, notebooks, orphans
 from testbed.bed import Bed
 from testbed.browser import Browser, spki
+from testbed.data_client import DataClient, at_node, file_at_origin
 from testbed.errors import TestbedError
 from testbed.guests import Guest
 from testbed.hub_client import HubClient, Spawn
@@ -48,6 +57,7 @@ from testbed.logins import Logins, Visitor
 from testbed.progress import say
 from testbed.promises import expect_within
 from testbed.pytest_plugin import cannot_judge
+from testbed.secret import Secret
 from testbed.sessions import Session
 from testbed.site import Hub, Person, Site
 from testbed.waiting import wait_until
@@ -87,6 +97,19 @@ def notebook(request: pytest.FixtureRequest) -> notebooks.Notebook:
 
 
 # Stand-up
+
+
+@pytest.fixture(scope="session")
+def hubs_client(bed: Bed) -> data_tokens.Client:
+    """The client that data tokens come from."""
+    return data_tokens.hubs_client(bed)
+
+
+@pytest.fixture(scope="module")
+def data_browser(site: Site, hubs_client: data_tokens.Client) -> Iterator[requests.Session]:
+    """A session in which alice, of cms, is logged in at Keycloak."""
+    with data_tokens.session(site, site.person("alice"), hubs_client, {}) as session:
+        yield session
 
 
 @pytest.fixture(scope="session")
@@ -226,6 +249,38 @@ def full_partition(bed: Bed, site: Site, bob: Visitor) -> Iterator[str]:
         )
 
 
+# Data
+
+
+@pytest.fixture
+def alice_reads(
+    bed: Bed, site: Site, data_browser: requests.Session, hubs_client: data_tokens.Client
+) -> Iterator[DataClient]:
+    """Alice on a compute node, with a data token of hers."""
+    token = data_tokens.fetch(data_browser, hubs_client, *data_tokens.ALL_SCOPES).access
+    with at_node(bed, site.person("alice"), token) as client:
+        yield client
+
+
+@pytest.fixture
+def carol_reads(bed: Bed, site: Site, hubs_client: data_tokens.Client) -> Iterator[DataClient]:
+    """Carol, of atlas, with as good a token as she can get."""
+    carol = site.person("carol")
+    with data_tokens.session(site, carol, hubs_client, {}) as session:
+        token = data_tokens.fetch(session, hubs_client, *data_tokens.ALL_SCOPES).access
+    with at_node(bed, carol, token) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def flawed(
+    bed: Bed, data_browser: requests.Session, hubs_client: data_tokens.Client
+) -> Iterator[dict[str, Callable[[], Secret | None]]]:
+    """Tokens of alice that are wrong in one way each, by the name of the flaw."""
+    with flawed_tokens.minter(bed, data_browser, hubs_client) as made:
+        yield made
+
+
 # What several scenarios look at
 
 
@@ -258,3 +313,12 @@ def expect_no_job(bed: Bed) -> Callable[..., None]:
         )
 
     return look
+
+
+@pytest.fixture
+def new_file(bed: Bed) -> Iterator[Callable[[bytes | int], tuple[str, str]]]:
+    """new_file(content or MiB): a file at the origin that no cache has seen: path, SHA-256."""
+    with contextlib.ExitStack() as files:
+        yield lambda content: files.enter_context(
+            file_at_origin(bed, f"{uuid.uuid4().hex}.bin", content)
+        )

@@ -32,6 +32,19 @@ def test_notebook_runs(
     assert done.copy.is_file()
 
 
+@pytest.mark.needs("data")
+@pytest.mark.parametrize("name", ["met", "root_urls"])
+def test_notebook_with_data_runs(
+    alice: Visitor, batch_backend: str, name: str, spawn: Callable[..., Spawn], run_folder: Path
+) -> None:
+    """In a job of either scheduler, with what the session brings: two million events counted right,
+    and every way to read `root://`."""
+    client = alice.fetch_data_token(batch_backend)
+    spawn(client, batch_backend)
+    notebook = notebooks.read(Path(__file__).parent / "notebooks" / "data" / f"{name}.ipynb")
+    assert notebooks.run(notebook, client, copy=run_folder / f"{name}.ipynb").copy.is_file()
+
+
 @pytest.mark.parametrize("source", ["1/0", "raise SystemExit('leaving')"])
 def test_failing_cell_is_reported(
     alice: Visitor, spawn: Callable[..., Spawn], site: Site, tmp_path: Path, source: str

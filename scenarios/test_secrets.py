@@ -20,6 +20,15 @@ pytestmark = pytest.mark.needs("faults")
 
 NODES = {"htcondor": ("condor-ep",), "slurm": ("slurm-node",)}
 
+# What a session has at least.
+NEEDED = (
+    "jupyterhub_token",
+    "data/token",
+    "slurm/token",
+    "portal",
+    "dask/worker.key",
+    "tls/server.key",
+)
 # Every secret file of the session, by name.
 READ_SECRETS = """
 import glob, json, os
@@ -101,7 +110,7 @@ def secrets(running: Session, tmp_path: Path) -> Secrets:
         for name, value in found.items()
         if not name.endswith((".pem", "/problems"))
     }
-    for name in ("jupyterhub_token", "data/token", "slurm/token", "portal", "dask/worker.key"):
+    for name in NEEDED:
         assert any(path.endswith(f"/{name}") for path in values), name
     values["her API token"] = running.client.token
     patterns = tmp_path / "patterns"
