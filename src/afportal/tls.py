@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import base64
 import ssl
-from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from afportal.certificates import Signer, certificate_pem, key_pem, new_key
 from afportal.signed_http import listening
 
 # Where the session finds its files, below its private folder.
@@ -27,7 +27,6 @@ HUB_AUTHORITY = "tls/hub-authority.pem"
 SERVER_KEY = "tls/server.key"
 SERVER_CERTIFICATE = "tls/server.pem"
 CLIENT_AUTHORITY = "tls/client-authority.pem"
-CLOCK_SKEW = timedelta(minutes=5)
 
 
 class _Shared(ssl.SSLContext):
@@ -68,14 +67,11 @@ class CellTls:
         self._folder = cell
         self._hub_authority = authority.read_text()
         self._authority_pem = (cell / "authority/ca.pem").read_text()
-        self._authority = x509.load_pem_x509_certificate(self._authority_pem.encode())
+        itself = x509.load_pem_x509_certificate(self._authority_pem.encode())
         key = serialization.load_pem_private_key((cell / "authority/ca.key").read_bytes(), None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise ValueError(f"{cell}/authority/ca.key: an EC key is wanted, as the keys are made")
-        self._key = key
-        self._key_identifier = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(
-            self._authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-        )
+        self._signer = Signer(itself.subject, key)
 
     @property
     def authority_argument(self) -> str:
@@ -102,51 +98,20 @@ class CellTls:
         Returns:
             Files for the session's private folder: path → content.
         """
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = new_key()
+        names = x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))])
+        certificate = certificate_pem(
+            "a person's server",
+            key,
+            signer=self._signer,
+            life_s=lifetime_s,
+            # Not good for calling another person's server.
+            uses=[ExtendedKeyUsageOID.SERVER_AUTH],
+            extensions=[names],
+        )
         return {
             HUB_AUTHORITY: self._hub_authority,
             CLIENT_AUTHORITY: self._authority_pem,
-            SERVER_CERTIFICATE: self._certificate(key.public_key(), address, lifetime_s),
-            SERVER_KEY: key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            ).decode(),
+            SERVER_CERTIFICATE: certificate,
+            SERVER_KEY: key_pem(key),
         }
-
-    def _certificate(
-        self, public_key: ec.EllipticCurvePublicKey, address: str, lifetime_s: int
-    ) -> str:
-        now = datetime.now(UTC)
-        names = x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))])
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a person's server")]))
-            .issuer_name(self._authority.subject)
-            .public_key(public_key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - CLOCK_SKEW)
-            .not_valid_after(now + timedelta(seconds=lifetime_s))
-            .add_extension(names, critical=False)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_SIGNATURE_ONLY, critical=True)
-            # Not good for calling another person's server.
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=True)
-            .add_extension(self._key_identifier, critical=False)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-        )
-        certificate = builder.sign(self._key, hashes.SHA256())
-        return certificate.public_bytes(serialization.Encoding.PEM).decode()
-
-
-_SIGNATURE_ONLY = x509.KeyUsage(
-    digital_signature=True,
-    content_commitment=False,
-    key_encipherment=False,
-    data_encipherment=False,
-    key_agreement=False,
-    key_cert_sign=False,
-    crl_sign=False,
-    encipher_only=False,
-    decipher_only=False,
-)

@@ -124,6 +124,7 @@ def test_another_authority(tmp_path: Path, authority: Path) -> None:
         (400, 3011, "there is no file /data/cms/met/part-0.root"),
         (400, 3016, "is a folder"),
         (400, 3007, "could not read it"),
+        (400, 3019, "damaged: a checksum does not match"),
         (400, 3014, "could not get it from its origin"),
     ],
 )
@@ -149,3 +150,14 @@ def test_the_tokens_place_in_order(tmp_path: Path) -> None:
 
 def test_a_token_is_never_shown(tmp_path: Path) -> None:
     assert "c2lnbmVk" not in repr(tokens.find(kept(tmp_path)))
+
+
+def test_what_the_hub_said_is_passed_on(tmp_path: Path, authority: Path) -> None:
+    """A session that got no token, or whose token is renewed no more, knows why and what to do."""
+    del authority
+    (tmp_path / "problems").write_text("data: none was fetched; open the hub's page\nslurm: away\n")
+    session = {"AF_SECRETS": str(tmp_path)}
+    without = {**kept(tmp_path), **session, "BEARER_TOKEN_FILE": str(tmp_path / "none")}
+    assert "does not exist; none was fetched; open the hub's page" in said(AUTH_FAILED, without)
+    expired = {**kept(tmp_path, exp=NOW_S - 300), **session}
+    assert "another token. None was fetched; open the hub's page" in said(AUTH_FAILED, expired)

@@ -8,72 +8,30 @@ Source: distributed's TLS settings (a role each for scheduler, workers and clien
 
 from __future__ import annotations
 
-import datetime
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from afportal.certificates import Signer, certificate_pem, key_pem, name, new_key
 
 ROLES = ("scheduler", "worker", "client")
-# Clients with strict checks want it said.
-_USAGE_OF_AUTHORITY = x509.KeyUsage(
-    key_cert_sign=True,
-    crl_sign=True,
-    digital_signature=False,
-    content_commitment=False,
-    key_encipherment=False,
-    data_encipherment=False,
-    key_agreement=False,
-    encipher_only=False,
-    decipher_only=False,
-)
-_CLOCK_SKEW = datetime.timedelta(minutes=5)
+# Each connects to the others and is connected to.
+_USES = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
 
 
 def certificates(person: str, life_s: float) -> dict[str, str]:
     """Return `dask/ca.pem` and, for each role, `dask/ROLE.pem` and `dask/ROLE.key`, as PEM."""
-    begin = datetime.datetime.now(datetime.UTC) - _CLOCK_SKEW
-    end = begin + datetime.timedelta(seconds=life_s) + _CLOCK_SKEW
-    authority_key = ec.generate_private_key(ec.SECP256R1())
-    authority = _name(f"Dask of {person}")
-
-    def builder(subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-        own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-        issuers = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
-        return (
-            x509.CertificateBuilder()
-            .add_extension(own, critical=False)
-            .add_extension(issuers, critical=False)
-            .subject_name(subject)
-            .issuer_name(authority)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(begin)
-            .not_valid_after(end)
-        )
-
-    issuer = (
-        builder(authority, authority_key)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_USAGE_OF_AUTHORITY, critical=True)
+    authority = f"Dask of {person}"
+    signer = Signer(name(authority), new_key())
+    of_authority = certificate_pem(
+        authority, signer.key, signer=signer, life_s=life_s, authority=True
     )
-    files = {"dask/ca.pem": _pem(issuer.sign(authority_key, hashes.SHA256()))}
+    files = {"dask/ca.pem": of_authority}
     for role in ROLES:
-        key = ec.generate_private_key(ec.SECP256R1())
-        # Each connects to the others and is connected to.
-        uses = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-        leaf = (
-            builder(_name(f"Dask {role} of {person}"), key)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
+        key = new_key()
+        subject = f"Dask {role} of {person}"
+        files[f"dask/{role}.pem"] = certificate_pem(
+            subject, key, signer=signer, life_s=life_s, uses=_USES
         )
-        files[f"dask/{role}.pem"] = _pem(leaf.sign(authority_key, hashes.SHA256()))
-        files[f"dask/{role}.key"] = key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        ).decode()
+        files[f"dask/{role}.key"] = key_pem(key)
     return files
 
 
@@ -85,11 +43,3 @@ def environment() -> dict[str, str]:
         named[f"{tls}{role.upper()}__CERT"] = f"dask/{role}.pem"
         named[f"{tls}{role.upper()}__KEY"] = f"dask/{role}.key"
     return named
-
-
-def _name(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
-
-
-def _pem(certificate: x509.Certificate) -> str:
-    return certificate.public_bytes(serialization.Encoding.PEM).decode()

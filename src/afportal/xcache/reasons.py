@@ -20,7 +20,7 @@ _INVALID_ADDRESS, _AUTH_FAILED, _EXPIRED, _SERVER_SAYS = 101, 204, 206, 400
 _TLS = frozenset({110})
 _CONNECTION = frozenset(range(102, 110))
 _NOT_AUTHORIZED, _NOT_FOUND, _IS_DIRECTORY = 3010, 3011, 3016
-_IO_ERROR = 3007
+_IO_ERROR, _DAMAGED = 3007, 3019
 # What a cache answers for an origin that it does not reach: file system error, server error, no
 # server, overloaded.
 _ORIGIN_AWAY = frozenset({3005, 3012, 3014, 3024})
@@ -75,6 +75,12 @@ def explain(url: str, status: Mapping[str, Any], environ: Mapping[str, str], now
             f"{server} could not get it from its origin, which does not answer it or broke off. "
             "What the cache holds can be read meanwhile; try again in half a minute"
         )
+    if code == _SERVER_SAYS and errno == _DAMAGED:
+        return (
+            f"what {server} keeps of {path} is damaged: a checksum does not match, and it gives "
+            "nothing rather than wrong data. Tell the facility, which removes its copy; then it is "
+            "fetched anew"
+        )
     if code == _SERVER_SAYS and errno == _IO_ERROR:
         return (
             f"{server} could not read it: its disk, or the origin behind it, fails. Try again in "
@@ -127,12 +133,13 @@ def _of_login(token: Token, server: str, now_s: float) -> str:
 
 def _of_time(token: Token, now_s: float) -> str:
     claims = token.claims
+    told = token.told or "look at the server's log, or stop and start the server"
     ends_s, begins_s = (_number(claims.get(name)) for name in ("exp", "nbf"))
     if ends_s is not None and ends_s <= now_s:
         return (
             f"the token in {token.place} ran out at {_clock(ends_s)} ({_ago(now_s - ends_s)} ago); "
             "the session renews it before that, so either it could not, or this is another "
-            "token. Look at the server's log, or stop and start the server"
+            f"token. {told[0].upper()}{told[1:]}"
         )
     if begins_s is not None and begins_s > now_s + 60:
         return f"the token in {token.place} counts from {_clock(begins_s)} on only"

@@ -5,7 +5,7 @@ import json
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,13 @@ class Token:
     """What lies where the client looks for a token.
 
     `place` names it for people. `flaw` says why the client shows none, with its cure; `text` is
-    then empty.
+    then empty. `told` is what the hub said of it to the session, if it could not renew it.
     """
 
     place: str
     text: str = field(default="", repr=False)
     flaw: str = ""
+    told: str = ""
 
     @property
     def claims(self) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def find(environ: Mapping[str, str]) -> Token:
     places.append(f"/tmp/bt_u{os.geteuid()}")  # noqa: S108 - the client looks there
     for place in places:
         if found := _read(Path(place)):
-            return found
+            return replace(found, told=session_says(environ))
     if named:
         return Token(
             f"token file {named}",
