@@ -59,7 +59,11 @@ with context.wrap_socket(socket.create_connection((host, port), 10), server_host
 OWN = """
 import json, os
 with open(os.environ["AF_SECRETS"] + "/tls/server.pem") as file:
-    print(json.dumps([os.environ["JUPYTERHUB_SERVICE_URL"], os.environ["AF_SECRETS"], file.read()]))
+    certificate = file.read()
+# Where the node itself has it, if the job has it under a name of its own.
+behind = os.environ.get("_CONDOR_SCRATCH_DIR", "") + os.environ["AF_SECRETS"]
+folder = behind if os.path.isdir(behind) else os.environ["AF_SECRETS"]
+print(json.dumps([os.environ["JUPYTERHUB_SERVICE_URL"], folder, certificate]))
 """
 
 
