@@ -1,7 +1,7 @@
 """How sure a comparison of two runs is: bootstrap intervals, Fisher's exact test."""
 
 import math
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -29,6 +29,11 @@ class Sample:
 
     def __len__(self) -> int:
         return len(self.values_s)
+
+    @property
+    def units(self) -> list[tuple[str, int]]:
+        """What is drawn: each round of each stratum, one stratum after the other."""
+        return sorted(set(zip(self.strata, self.rounds, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ def median_ratio(
     """
     random = numpy.random.default_rng(_SEED)
     drawn = _medians(candidate, resamples, random) / _medians(baseline, resamples, random)
-    freedom = min(_drawn_units(baseline), _drawn_units(candidate)) - 1
+    freedom = min(len(baseline.units), len(candidate.units)) - 1
     tail = _expanded_tail((1 - confidence) / 2, freedom)
     low, high = numpy.quantile(drawn, [tail, 1 - tail])
     value = median_s(candidate) / median_s(baseline)
@@ -93,13 +98,12 @@ def _medians(sample: Sample, resamples: int, random: numpy.random.Generator) -> 
     """Medians of resamples: a value counts as often as its round was drawn."""
     values = numpy.asarray(sample.values_s)
     order = numpy.argsort(values, kind="stable")
-    counts = numpy.zeros((resamples, len(values)), dtype=numpy.int64)
-    for rounds in _rounds(sample).values():
-        members = list(rounds.values())
-        drawn = random.multinomial(len(members), [1 / len(members)] * len(members), size=resamples)
-        for column, places in enumerate(members):
-            counts[:, places] = drawn[:, [column]]
-    reached = numpy.cumsum(counts[:, order], axis=1)
+    units = sample.units
+    strata = Counter(stratum for stratum, _ in units)
+    drawn = numpy.hstack([_times_drawn(n, resamples, random) for n in strata.values()])
+    column = {unit: number for number, unit in enumerate(units)}
+    columns = numpy.array([column[u] for u in zip(sample.strata, sample.rounds, strict=True)])
+    reached = numpy.cumsum(drawn[:, columns[order]], axis=1)
     total = reached[:, -1]
     # The two middle values of an even count; twice the same of an odd one.
     below = (reached >= ((total + 1) // 2)[:, None]).argmax(axis=1)
@@ -108,16 +112,11 @@ def _medians(sample: Sample, resamples: int, random: numpy.random.Generator) -> 
     return numpy.maximum((ordered[below] + ordered[above]) / 2, _SHORTEST_S)
 
 
-def _rounds(sample: Sample) -> dict[str, dict[int, list[int]]]:
-    """Places of the values by stratum and round."""
-    found: dict[str, dict[int, list[int]]] = {}
-    for place, (stratum, number) in enumerate(zip(sample.strata, sample.rounds, strict=True)):
-        found.setdefault(stratum, {}).setdefault(number, []).append(place)
-    return found
-
-
-def _drawn_units(sample: Sample) -> int:
-    return sum(len(rounds) for rounds in _rounds(sample).values())
+def _times_drawn(units: int, resamples: int, random: numpy.random.Generator) -> Any:
+    """How often each of so many units is drawn, with replacement: a row a resample."""
+    drawn = random.integers(units, size=(resamples, units), dtype=numpy.int32)
+    drawn += units * numpy.arange(resamples, dtype=numpy.int32)[:, None]
+    return numpy.bincount(drawn.ravel(), minlength=resamples * units).reshape(resamples, units)
 
 
 def _expanded_tail(tail: float, freedom: int) -> float:

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from testbed.cli import front, hubs, judge, lifecycle, look, output, people
+from testbed.cli import front, gate, hubs, judge, lifecycle, look, output, people
 from testbed.errors import ExplainedError
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ app.command()(front.undrain)
 app.command()(front.announce)
 app.command()(lifecycle.restart)
 app.command()(lifecycle.fault)
+app.command()(gate.gate)
 app.command()(lifecycle.down)
 bench.command()(judge.boot)
 bench.command()(judge.data)
