@@ -106,7 +106,8 @@ class Pair:
                 ("hubs", {r.hub for r in before}, {r.hub for r in after}),
                 ("options", _options(before), _options(after)),
             ):
-                if was != now:
+                # Where the harness broke throughout, it is too few spawns that are to be told.
+                if was and now and was != now:
                     found.append(
                         f"{what} of {backend}: {_listed(was)} against {_listed(now)}; "
                         "measure both with the same"

@@ -1,5 +1,6 @@
 """The command that compares two runs: gate."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -48,6 +49,8 @@ def gate(
             f"figure {', '.join(unknown)} cannot be judged",
             cure=f"one of {', '.join(judge.JUDGED_FIGURES)}",
         )
+    if not math.isfinite(minimum_effect + confidence):
+        raise UsageError("--minimum-effect and --confidence are percentages, such as 10 and 95")
     rules = judge.Rules(minimum_effect / 100, confidence / 100, figures)
     pair = Pair(judge.read(baseline), judge.read(candidate), tuple(dict.fromkeys(backend or ())))
     found = judge.judge(pair, rules)

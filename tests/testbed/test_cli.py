@@ -46,6 +46,10 @@ testbed.__test__ = False  # type: ignore[attr-defined] # pytest takes the name f
         ["login"],
         ["login", "alice", "--token", "--jar", "x"],
         ["bench", "login", "--people", "0"],
+        ["gate", "reports/latest"],
+        ["gate", "/nonexistent", "/nonexistent"],
+        ["gate", "/nonexistent", "/nonexistent", "--confidence", "101"],
+        ["gate", "/nonexistent", "/nonexistent", "--confidence", "nan"],
     ],
 )
 def test_usage_errors_end_with_2(argv: list[str]) -> None:

@@ -104,6 +104,9 @@ def failing(count: int, of: int) -> Results:
     )
 
 
+TEN = failing(0, 10)
+
+
 def test_more_failures_than_chance_explains_are_a_regression() -> None:
     found = judged(failing(0, 30), failing(6, 30))
     assert not found.ok
@@ -128,6 +131,12 @@ def test_spawns_in_which_the_harness_broke_are_no_failures() -> None:
     assert "candidate: 10 spawns left out, in which the harness broke" in found.warnings
 
 
+def test_a_run_in_which_only_the_harness_broke_is_no_run() -> None:
+    broken = results(*(spawn(round_number=n, outcome="bed_broke") for n in range(10)))
+    with pytest.raises(UsageError, match="10 spawns against 0"):
+        judged(TEN, broken)
+
+
 def test_differences_of_machine_versions_and_time_are_told_and_do_not_fail() -> None:
     spawns = failing(0, 10).spawns
     other = results(
@@ -140,9 +149,6 @@ def test_differences_of_machine_versions_and_time_are_told_and_do_not_fail() -> 
     assert "machine: cpus 2 → 8" in found.warnings
     assert "version of JUPYTERHUB_VERSION: 6.1.1 → 6.2.0" in found.warnings
     assert "both files hold the same spawns: nothing new was measured" in found.warnings
-
-
-TEN = failing(0, 10)
 
 
 @pytest.mark.parametrize(
