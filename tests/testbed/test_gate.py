@@ -69,6 +69,30 @@ def test_what_is_not_judged_fails_nothing() -> None:
     assert not judged(run(random), slow_kernel, figures=("first_cell",)).ok
 
 
+def test_a_phase_that_is_slow_now_and_then_has_not_moved() -> None:
+    """Six slow kernels of ten after four of ten double the median and prove nothing."""
+    sides = [
+        results(
+            *(
+                spawn(round_number=n, slower={"kernel_idle": 2.0 if n < slow else 1.0})
+                for n in range(10)
+            )
+        )
+        for slow in (4, 6)
+    ]
+    kernel = judged(*sides).phases[-2]
+    assert (kernel.name, kernel.ratio.value) == ("ready → kernel idle", pytest.approx(2.0))
+    assert not kernel.moved
+
+
+def test_more_judged_figures_ask_for_more_of_each() -> None:
+    """The confidence is that of all together: else many backends would make false alarms."""
+    sides = run(seeded(10)), run(seeded(11))
+    one, both = judged(*sides), judged(*sides, figures=("ready", "first_cell"))
+    assert both.totals[0].ratio.low < one.totals[0].ratio.low
+    assert both.totals[0].ratio.high > one.totals[0].ratio.high
+
+
 def test_a_small_delay_is_below_the_minimum_effect() -> None:
     steady = [0.99, 1.0, 1.01]
     sides = run(seeded(6), spread=steady), run(seeded(6), spread=steady, level=1.06)

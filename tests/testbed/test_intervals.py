@@ -1,9 +1,11 @@
 """A comparison's interval holds the truth as often as it says."""
 
 import math
+from statistics import NormalDist
 
 import pytest
 
+from testbed import intervals
 from testbed.intervals import Sample, chance_of_more, median_ratio
 from tests.testbed.spawn_runs import seeded
 
@@ -55,6 +57,19 @@ def test_each_hub_keeps_its_share() -> None:
     split = Sample(tuple(values), hubs, rounds)
     mixed = Sample(tuple(values), ("htc",) * 41, tuple(range(41)))
     assert median_ratio(split, split, 0.95).high < 1.1 < median_ratio(mixed, mixed, 0.95).high
+
+
+@pytest.mark.parametrize(
+    ("q", "freedom", "t"), [(0.975, 9, 2.262), (0.975, 29, 2.045), (0.995, 7, 3.499)]
+)
+def test_students_t_is_that_of_the_tables(q: float, freedom: int, t: float) -> None:
+    assert intervals._student(q, freedom) == pytest.approx(t, rel=0.01)
+
+
+def test_few_rounds_have_a_tail_further_out() -> None:
+    assert intervals._expanded_tail(0.025, 9) == pytest.approx(NormalDist().cdf(-2.384), rel=0.02)
+    assert intervals._expanded_tail(0.025, 1000) == pytest.approx(0.025, rel=0.02)
+    assert intervals._expanded_tail(0.025, 0) == 0
 
 
 def test_times_below_the_clock_have_a_ratio() -> None:
