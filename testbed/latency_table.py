@@ -6,7 +6,7 @@ from rich.table import Table
 
 from testbed.results import SpawnRecord, quantile
 
-_COLUMNS = (
+COLUMNS = (
     "accepted", "submitted", "matched", "executing", "hello", "http", "routed", "ready",
     "kernel_idle", "first_cell",
 )  # fmt: skip
@@ -18,7 +18,7 @@ def table(records: Sequence[SpawnRecord], backends: Iterable[str]) -> Table:
     shown.add_column("backend")
     shown.add_column("")
     shown.add_column("n", justify="right")
-    for phase in _COLUMNS:
+    for phase in COLUMNS:
         shown.add_column(phase.replace("_", " "), justify="right")
     for backend in backends:
         ready = [r for r in records if r.backend == backend and r.outcome == "ready"]
@@ -29,18 +29,19 @@ def table(records: Sequence[SpawnRecord], backends: Iterable[str]) -> Table:
                 backend if q == 0.5 else "",
                 name,
                 count if q == 0.5 else "",
-                *(_cell(ready, phase, q) for phase in _COLUMNS),
+                *(_cell(ready, phase, q) for phase in COLUMNS),
                 end_section=q == 1.0,
             )
     return shown
 
 
 def _cell(records: Iterable[SpawnRecord], phase: str, q: float) -> str:
-    spans = [span for record in records if (span := _since_click(record, phase)) is not None]
+    spans = [span for record in records if (span := since_click(record, phase)) is not None]
     value = quantile(spans, q)
     return "–" if value is None else f"{value:.2f}"
 
 
-def _since_click(record: SpawnRecord, phase: str) -> float | None:
+def since_click(record: SpawnRecord, phase: str) -> float | None:
+    """Seconds from the click until a phase happened; None if it was not reached."""
     happened, click = record.happened_unix_s(phase), record.own_unix_s.get("click")
     return None if happened is None or click is None else happened - click

@@ -112,6 +112,7 @@ class Results(_Part):
     load_average_1min: LoadAverage
     spawns: tuple[SpawnRecord, ...] = ()
     figures: dict[str, float] = Field(default_factory=dict)
+    failures: tuple[str, ...] = ()  # what was not as promised, a line each
 
     def write(self, folder: Path) -> Path:
         """Write `results.json` into a run's folder, whole or not at all."""
@@ -168,6 +169,7 @@ class Run:
         spawns: Sequence[SpawnRecord],
         figures: dict[str, float],
         versions: dict[str, str] | None = None,
+        failures: Sequence[str] = (),
     ) -> Results:
         """All that was measured; `versions` adds the facility's to the harness's own."""
         return Results(
@@ -181,6 +183,7 @@ class Run:
             load_average_1min=LoadAverage(begin=self._load_begin, end=os.getloadavg()[0]),
             spawns=tuple(spawns),
             figures=figures,
+            failures=tuple(failures),
         )
 
 

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from testbed.cli import front, gate, hubs, judge, lifecycle, look, output, people
+from testbed.cli import front, gate, hubs, judge, lifecycle, look, output, people, report
 from testbed.errors import ExplainedError
 
 app = typer.Typer(
@@ -37,6 +37,7 @@ app.command()(front.announce)
 app.command()(lifecycle.restart)
 app.command()(lifecycle.fault)
 app.command()(gate.gate)
+app.command()(report.report)
 app.command()(lifecycle.down)
 bench.command()(judge.boot)
 bench.command()(judge.data)
