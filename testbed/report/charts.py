@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from testbed.report.numbers import seconds
 from testbed.report.series import Series
-from testbed.report.svg import Axis, drawing, element, fits, round_up, text
+from testbed.report.svg import Axis, cut, drawing, element, fits, round_up, text
 
 # Who works in a phase, and which of its two tints tells it from its neighbour.
 PHASE_LOOKS = {
@@ -56,16 +56,7 @@ def waterfall(all_series: Sequence[Series], width: int) -> Markup:
     drawn: list[Markup] = []
     y = 0.0
     for series in all_series:
-        drawn.append(
-            element(
-                "text",
-                element("tspan", series.name, class_="name"),
-                element("tspan", f"  {series.count}", class_="soft"),
-                x=0,
-                y=y + 17,
-                class_="heading",
-            )
-        )
+        drawn.append(_heading(series, y + 17, width))
         y += _HEAD
         if not series.ready:
             drawn.append(text("no spawn became ready", _LABEL, y + 14, "soft"))
@@ -91,9 +82,16 @@ def waterfall(all_series: Sequence[Series], width: int) -> Markup:
     return drawing(label, width, y + _FOOT, *grid, *drawn, *feet, title)
 
 
-def _segment(
-    axis: Axis, y: float, height: float, phase: str, begin: float, end: float
-) -> Markup:
+def _heading(series: Series, y: float, width: int) -> Markup:
+    """A series' name and its count, cut where they would not fit."""
+    name = cut(series.name, width)
+    parts = [element("tspan", name, class_="name")]
+    if fits(f"{name}  {series.count}", width):
+        parts.append(element("tspan", f"  {series.count}", class_="soft"))
+    return element("text", *parts, x=0, y=y, class_="heading")
+
+
+def _segment(axis: Axis, y: float, height: float, phase: str, begin: float, end: float) -> Markup:
     """One phase of a bar; with its name or its seconds in it, where there is room."""
     owner, tint = PHASE_LOOKS[phase]
     x = axis.place(begin)
@@ -118,7 +116,7 @@ def arrivals(all_series: Sequence[Series], phase: str, width: int) -> Markup:
     Of all spawns that were asked for: one that failed never arrives, so its curve ends
     below 100 %. Those that the harness broke off count for nothing.
     """
-    height, left, top = 250, 44, 12
+    height, left, top = 290, 44, 12
     spans = {series.name: series.spans(phase) for series in all_series}
     everything = [span for found in spans.values() for span in found]
     axis = _time_axis(everything, left, width - 14)
@@ -141,9 +139,7 @@ def arrivals(all_series: Sequence[Series], phase: str, width: int) -> Markup:
     return drawing(label, width, top + height + _FOOT, *drawn)
 
 
-def _curve(
-    series: Series, number: int, found: Sequence[float], axis: Axis, share: Axis
-) -> Markup:
+def _curve(series: Series, number: int, found: Sequence[float], axis: Axis, share: Axis) -> Markup:
     """One series' steps; a curve that never reaches the top runs on to the edge, with a cross."""
     look = f"curve look-{number % SERIES_LOOKS}"
     path = [f"M{axis.place(found[0]):.1f} {share.place(0):.1f}"]

@@ -99,13 +99,20 @@ def _group(name: str, figures: Mapping[str, float]) -> Group:
         tuple(
             Figure(
                 each,
-                seconds(value) if unit(each) == "s" else number(value),
+                _text(value, unit(each)),
                 unit(each),
                 _share(value, largest.get(unit(each), 0.0)),
             )
             for each, value in figures.items()
         ),
     )
+
+
+def _text(value: float, sign: str) -> str:
+    if sign == "s":
+        return seconds(value)
+    # A ratio of exactly 1 was measured as well as one of 1.01.
+    return f"{value:.2f}" if sign == "×" and 1 <= value < 10 else number(value)
 
 
 def _share(value: float, largest: float) -> float:

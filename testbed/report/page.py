@@ -48,7 +48,9 @@ def render(results: Results) -> str:
         lstrip_blocks=True,
         finalize=_shown,
     )
-    style, script = ((_FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    style, script = (
+        (_FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js")
+    )
     all_series = series_of(results.spawns)
     return environment.get_template("page.html").render(
         results=results,
@@ -171,5 +173,3 @@ def _shown(value: object) -> object:
     if isinstance(value, str) and not isinstance(value, Markup):
         return printable(value)
     return value
-
-

@@ -42,7 +42,7 @@ class Series:
         """How many were ready, and how many were not."""
         words = [f"n = {len(self.ready)}"]
         words += [f"{self.failed} failed"] if self.failed else []
-        words += [f"{self.broken} broken off by the harness"] if self.broken else []
+        words += [f"{self.broken} broken off"] if self.broken else []
         return ", ".join(words)
 
     def spans(self, phase: str) -> list[float]:

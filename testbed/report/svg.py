@@ -6,7 +6,7 @@ from typing import Literal
 
 from markupsafe import Markup, escape
 
-from testbed.report.plain_text import printable
+from testbed.report.plain_text import printable, shortened
 
 # Of the page's font at the size that the drawings use, in pixels; a little generous.
 CHARACTER_PX = 6.9
@@ -57,6 +57,11 @@ def text(
 def fits(words: str, width: float) -> bool:
     """Whether words have room in so many pixels."""
     return len(words) * CHARACTER_PX + 6 <= width
+
+
+def cut(words: str, width: float) -> str:
+    """Words, cut at the end if they would not fit."""
+    return shortened(words, max(int((width - 6) / CHARACTER_PX), 1))
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,13 @@ from testbed.report.causes import reason, server
 from testbed.report.charts import cross
 from testbed.report.numbers import seconds
 from testbed.report.series import Series
-from testbed.report.svg import Axis, drawing, element, text
+from testbed.report.svg import Axis, cut, drawing, element, text
 from testbed.results import SpawnRecord
 
 # Ticks that a clock has; then days.
 _STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400)
 _HEAD, _FOOT = 24, 44
+_MARK_PX = 11  # what the mark of a spawn that was not ready takes behind its line
 # A word on each line makes the page heavy; so many lines are not pointed at one by one.
 _MOST_TITLES = 1000
 
@@ -34,18 +35,18 @@ class _Life:
 def timeline(all_series: Sequence[Series], begin: datetime.datetime, width: int) -> Markup:
     """A line for each spawn, thick until it was ready or failed, thin while the server lived."""
     lives = {s.name: _lives(s.records, begin.timestamp()) for s in all_series}
-    lanes = {name: _lanes(found) for name, found in lives.items()}
     everything = [life for found in lives.values() for life in found]
     first = min((life.begin for life in everything), default=0.0)
     last = max((life.end for life in everything), default=1.0)
     # A run begins at 0; stamps of a clock that is off by more than itself have their own begin.
     axis = Axis(min(0.0, first) if last > 0 else first, max(last, first + 1.0), 4, width - 14)
+    lanes = {name: _lanes(found, axis) for name, found in lives.items()}
     pitch = _pitch(sum(len(found) for found in lanes.values()))
     with_titles = len(everything) <= _MOST_TITLES
     drawn: list[Markup] = []
     y = 0.0
     for series in all_series:
-        drawn.append(text(series.name, 0, y + 16, "name"))
+        drawn.append(text(cut(series.name, width), 0, y + 16, "name"))
         y += _HEAD
         for lane in lanes[series.name]:
             drawn += [_line(life, axis, y + pitch / 2, pitch, with_titles) for life in lane]
@@ -79,15 +80,19 @@ def _lives(records: Sequence[SpawnRecord], zero: float) -> list[_Life]:
     return sorted(found, key=lambda life: (life.begin, life.end))
 
 
-def _lanes(lives: Sequence[_Life]) -> list[list[_Life]]:
-    """Spawns put into as few lanes as let none lie over another."""
+def _lanes(lives: Sequence[_Life], axis: Axis) -> list[list[_Life]]:
+    """Spawns put into as few lanes as let none lie over another or its mark."""
     lanes: list[list[_Life]] = []
+    ends_px: list[float] = []
     for life in lives:
-        free = next((lane for lane in lanes if lane[-1].end <= life.begin), None)
-        if free is None:
-            lanes.append([life])
-        else:
-            free.append(life)
+        begin_px = axis.place(life.begin)
+        number = next((n for n, end_px in enumerate(ends_px) if end_px <= begin_px), len(lanes))
+        if number == len(lanes):
+            lanes.append([])
+            ends_px.append(0.0)
+        lanes[number].append(life)
+        mark_px = 1 if life.record.outcome == "ready" else _MARK_PX
+        ends_px[number] = max(axis.place(life.end), begin_px + 1.5) + mark_px
     return lanes
 
 
@@ -115,8 +120,9 @@ def _words(life: _Life) -> str:
     who = f"{server(record)}, round {record.round}"
     if record.outcome == "ready":
         return f"{who}: ready after {seconds(record.since_click('ready'))} s"
-    return f"{who}: {record.outcome.replace('_', ' ')} after {seconds(life.end - life.begin)} s: " + (
-        reason(record)
+    return (
+        f"{who}: {record.outcome.replace('_', ' ')} after {seconds(life.end - life.begin)} s: "
+        + (reason(record))
     )
 
 

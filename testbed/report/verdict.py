@@ -37,7 +37,7 @@ def verdict(results: Results) -> Verdict:
         return Verdict("Measured", f"{counted(len(results.figures), 'figure')}, no spawns")
     word: Literal["Passed", "Failed", "Broke"]
     word = "Failed" if bad else "Broke" if broken else "Passed"
-    parts += [counted(len(failures), "promise") + " not kept"] if failures else []
+    parts += [counted(len(failures), "check") + " failed"] if failures else []
     return Verdict(word, ", ".join(parts), failures)
 
 
