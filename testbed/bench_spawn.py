@@ -84,14 +84,14 @@ def run(
         failures += breaches(records, backends, thresholds, planned=users * rounds)
         # Kept before the queues are asked: a testbed that broke by now must not take them along.
         versions = facility_versions(logins, bed)
-        measured.results(records, figures, versions).write(folder)
+        measured.results(records, figures, versions, failures).write(folder)
         if bed is not None and observed:
             try:
                 orphans.expect_none(bed, logins.observers(), timeout_s=15)
             except ScenarioFailed as error:
                 failures.append(str(error))
             figures["orphans"] = orphans.find(bed, logins.observers()).count
-    results: Results = measured.results(records, figures, versions)
+    results: Results = measured.results(records, figures, versions, failures)
     results.write(folder)
     return Verdict(results, failures)
 

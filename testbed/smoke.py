@@ -100,11 +100,12 @@ def run(
         figures |= {"notebooks_passed": proof.passed, "notebooks_failed": proof.failed}
         # Kept before the queues are asked: a testbed that broke by now must not take them along.
         versions = facility_versions(logins, bed)
-        results = measured.results(proof.records, figures, versions)
+        results = measured.results(proof.records, figures, versions, proof.failures)
         results.write(folder)
         left = _orphans(bed, logins, site, proof.failures)
     if left is not None:
-        results = measured.results(proof.records, figures | {"orphans": left}, versions)
+        figures["orphans"] = left
+        results = measured.results(proof.records, figures, versions, proof.failures)
         results.write(folder)
     return Verdict(results, proof.failures)
 

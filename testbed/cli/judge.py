@@ -1,7 +1,6 @@
 """Commands that judge: smoke and the benchmarks."""
 
 import contextlib
-import datetime
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from testbed.progress import say
 
 if TYPE_CHECKING:
     from testbed.bed import Bed
+    from testbed.results import Results, Run
     from testbed.site import Site
     from testbed.smoke import Verdict
 
@@ -115,10 +115,12 @@ def boot(
     """
     from testbed import bench_boot
     from testbed.bed import Bed
+    from testbed.results import Run
 
     bed = Bed.open(project)
+    measured = Run("bench boot", bed.project, {"queries": queries, "backend": backend})
     figures = bench_boot.run(bed, say=say, queries=queries, backend=backend)
-    _keep("boot", figures, out or bed.report_dir, as_json)
+    _keep(measured, figures, bed, out or bed.report_dir, as_json)
 
 
 def login(
@@ -136,10 +138,12 @@ def login(
     """How long a log-in takes, by plain HTTP and in a browser, and what the proxy adds."""
     from testbed import bench_login
     from testbed.bed import Bed
+    from testbed.results import Run
 
     bed = Bed.open(project)
     site, _, judged_bed = _judged(bed, site_file)
     folder = out or bed.report_dir
+    measured = Run("bench login", site.name, {"people": people, "browser": browser})
     with _evidence(judged_bed, folder):
         figures = bench_login.run(
             site,
@@ -150,7 +154,7 @@ def login(
             browser_rounds=browser,
             say=say,
         )
-    _keep("login", figures, folder, as_json)
+    _keep(measured, figures, judged_bed, folder, as_json)
 
 
 def data(
@@ -176,19 +180,37 @@ def data(
         bed, site, environ=bed.settings.environ, folder=folder, size_mib=size, rounds=rounds,
         say=say,
     )  # fmt: skip
+    _show(results, folder, as_json)
+
+
+def _keep(
+    measured: "Run",
+    figures: "dict[str, float]",
+    bed: "Bed | None",
+    folder: Path,
+    as_json: bool,
+) -> None:
+    """Write figures into a run's folder, as `results.json` and as `boot.json` or `login.json`."""
+    from testbed import settings
+
+    versions = settings.versions(bed.settings) if bed else None
+    results = measured.results((), figures, versions)
+    results.write(folder)
+    short = {"when": measured.begin.isoformat(timespec="seconds"), "figures": figures}
+    name = measured.command.removeprefix("bench ")
+    (folder / f"{name}.json").write_text(json.dumps(short, indent=1))
+    _show(results, folder, as_json)
+
+
+def _show(results: "Results", folder: Path, as_json: bool) -> None:
+    """Show the figures of a run without spawns, as a table and as a page."""
+    from testbed import report
+
+    page = report.write(results, folder)
     if not as_json:
         figures_table(results.figures)
-    answer(as_json, figures=results.figures, folder=str(folder))
-
-
-def _keep(name: str, figures: "dict[str, float]", folder: Path, as_json: bool) -> None:
-    """Write figures into a run's folder as `<name>.json` and show them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    (folder / f"{name}.json").write_text(json.dumps({"when": when, "figures": figures}, indent=1))
-    if not as_json:
-        figures_table(figures)
-    answer(as_json, figures=figures, folder=str(folder))
+        print(f"report: {page}")
+    answer(as_json, figures=results.figures, folder=str(folder), report=str(page))
 
 
 def _judged(bed: "Bed", site_file: Path | None) -> "tuple[Site, Path, Bed | None]":
@@ -217,15 +239,18 @@ def _end(verdict: "Verdict", folder: Path, as_json: bool) -> None:
     """Show a verdict and end with its exit code."""
     from rich.console import Console
 
+    from testbed import report
     from testbed.smoke import show
 
+    page = report.write(verdict.results, folder)
     if not as_json:
         show(verdict, Console(width=160))
-        print(f"report: {folder}")
+        print(f"report: {page}")
     answer(
         as_json,
         ok=verdict.ok,
         figures=verdict.figures,
         failures=verdict.failures,
         folder=str(folder),
+        report=str(page),
     )

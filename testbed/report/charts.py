@@ -52,7 +52,7 @@ def waterfall(all_series: Sequence[Series], width: int) -> Markup:
     """A median and a p95 bar for each series, their phases one after the other."""
     steps = {(s.name, q): s.steps(q) for s in all_series for _, q, _ in BARS}
     longest = max((found[-1][2] for found in steps.values() if found), default=0.0)
-    axis = Axis(0.0, round_up(longest or 1.0), _LABEL, width - 58)
+    axis = Axis(0.0, round_up(longest or 1.0, _most(width)), _LABEL, width - 58)
     drawn: list[Markup] = []
     y = 0.0
     for series in all_series:
@@ -119,7 +119,7 @@ def arrivals(all_series: Sequence[Series], phase: str, width: int) -> Markup:
     height, left, top = 290, 44, 12
     spans = {series.name: series.spans(phase) for series in all_series}
     everything = [span for found in spans.values() for span in found]
-    axis = _time_axis(everything, left, width - 14)
+    axis = _time_axis(everything, left, width - 14, _most(width))
     share = Axis(0.0, 1.0, top + height, top)
     drawn = []
     for guide in _GUIDES:
@@ -159,12 +159,12 @@ def cross(x: float, y: float, size: float, class_: str) -> Markup:
     return element("path", d=f"{path}l{-2 * size:g} {2 * size:g}", class_=class_)
 
 
-def _time_axis(values: Sequence[float], begin_px: float, end_px: float) -> Axis:
+def _time_axis(values: Sequence[float], begin_px: float, end_px: float, most: int) -> Axis:
     high = max(values, default=1.0) or 1.0
     low = min((v for v in values if v > 0), default=high)
     if high / low > _LOG_BEYOND:
         return Axis(low / 1.15, high * 1.15, begin_px, end_px, log=True)
-    return Axis(0.0, round_up(high * 1.02), begin_px, end_px)
+    return Axis(0.0, round_up(high * 1.02, most), begin_px, end_px)
 
 
 def _most(width: float) -> int:

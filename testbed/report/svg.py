@@ -80,12 +80,12 @@ class Axis:
         share = (value - low) / (high - low) if high > low else 0.0
         return self.begin_px + min(max(share, 0.0), 1.0) * (self.end_px - self.begin_px)
 
-    def ticks(self, most: int = 7) -> list[float]:
+    def ticks(self, most: int) -> list[float]:
         """Round values along the axis, at most so many."""
         return _log_ticks(self, most) if self.log else _linear_ticks(self, most)
 
 
-def round_up(value: float, most: int = 7) -> float:
+def round_up(value: float, most: int) -> float:
     """The next tick at or above a value of an axis that begins at 0."""
     step = _step(value, most)
     return step * math.ceil(value / step - 1e-9)

@@ -91,7 +91,7 @@ def _lanes(lives: Sequence[_Life], axis: Axis) -> list[list[_Life]]:
             lanes.append([])
             ends_px.append(0.0)
         lanes[number].append(life)
-        mark_px = 1 if life.record.outcome == "ready" else _MARK_PX
+        mark_px = 0 if life.record.outcome == "ready" else _MARK_PX
         ends_px[number] = max(axis.place(life.end), begin_px + 1.5) + mark_px
     return lanes
 
