@@ -20,7 +20,7 @@ class Cause:
     count: int
     outcome: str
     reason: str
-    series: str
+    series: tuple[str, ...]
     example: str  # the person, the server if it had a name, the round
 
 
@@ -56,7 +56,7 @@ def _cause(outcome: str, hits: Sequence[tuple[str, SpawnRecord]]) -> Cause:
         len(hits),
         OUTCOMES[outcome],
         reason(first),
-        "; ".join(names),
+        tuple(names),
         f"{server(first)}, round {first.round}",
     )
 

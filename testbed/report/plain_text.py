@@ -5,12 +5,20 @@ import unicodedata
 
 HIDDEN = "[hidden]"
 
-# A secret's value after its name: `token=…`, `"password": "…"`, `Authorization: Bearer …`.
-_NAMED = re.compile(
-    r"(?i)\b((?:[\w-]*(?:token|password|passwd|secret|api[_-]?key|cookie)|authorization|code)"
-    r"[\"']?\s*[=:]\s*[\"']?(?:(?:bearer|basic|token)\s+)?)[^\s&\"',;<>]{6,}"
+# `token=…`, `"password": "…"`: a value after its name.
+_ASSIGNED = re.compile(
+    r"(?i)((?:token|password|passwd|secret|api[_-]?key|cookie|[?&]code)"
+    r"(?:[\"']?\s*=\s*|[\"']\s*:\s*)[\"']?)[^\s&\"',;<>]{6,}"
 )
-_SCHEME = re.compile(r"(?i)\b((?:bearer|basic|token)\s+)[\w.~+/=-]{8,}")
+# `Authorization: Bearer …`, `password: …`: nobody writes prose after these.
+_SAID = re.compile(
+    r"(?i)((?:password|passwd|authorization|one-time code):\s+(?:(?:bearer|basic|token)\s+)?)"
+    r"[^\s&\"',;<>]{6,}"
+)
+# `Bearer …`: with a digit, or else 'token verification failed' would lose its middle.
+_TOLD = re.compile(
+    r"(?i)(\b(?:bearer|basic|token|cookie|secret)[:\s]\s*)(?=[\w.~+/=-]*\d)[\w.~+/=-]{8,}"
+)
 _IN_URL = re.compile(r"(://[^/\s:@]*:)[^/\s@]+(?=@)")
 _JWT = re.compile(r"\beyJ[\w-]+\.[\w-]+(?:\.[\w-]*)*")
 # What nobody typed: JupyterHub's tokens have 32 hexadecimal digits, other random strings more.
@@ -23,7 +31,7 @@ def without_secrets(text: str) -> str:
     A failure's reason is a message of the hub's, a scheduler's or the harness's. They should
     hold no secret; a page that is mailed around must not depend on that.
     """
-    for pattern in (_NAMED, _SCHEME, _IN_URL):
+    for pattern in (_ASSIGNED, _SAID, _TOLD, _IN_URL):
         text = pattern.sub(rf"\1{HIDDEN}", text)
     for pattern in (_JWT, _RANDOM):
         text = pattern.sub(HIDDEN, text)

@@ -108,10 +108,11 @@ def _line(life: _Life, axis: Axis, y: float, pitch: float, with_title: bool) -> 
         element("rect", x=x1, y=y - thick / 2, width=max(waited - x1, 1.5), height=thick,
                 class_=outcome.replace("_", "-"))
     )  # fmt: skip
+    size = min(4.0, pitch / 2)
     if outcome == "failed":
-        parts.append(cross(x2 + 5, y, 4, "mark failed-mark"))
+        parts.append(cross(x2 + 5, y, size, "mark failed-mark"))
     elif outcome == "bed_broke":
-        parts.append(element("circle", cx=x2 + 5, cy=y, r=3.5, class_="mark broke-mark"))
+        parts.append(element("circle", cx=x2 + 5, cy=y, r=size - 0.5, class_="mark broke-mark"))
     return element("g", *parts)
 
 
