@@ -153,7 +153,7 @@ def _setting(value: object) -> str:
     words = {None: "not set", True: "yes", False: "no"}
     if value is None or isinstance(value, bool):
         return words[value]
-    return shortened(without_secrets(str(value)), 300)
+    return f"{value:g}" if isinstance(value, float) else shortened(without_secrets(str(value)), 300)
 
 
 def _policy(style: str, script: str) -> str:

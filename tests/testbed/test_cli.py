@@ -50,6 +50,7 @@ testbed.__test__ = False  # type: ignore[attr-defined] # pytest takes the name f
         ["gate", "/nonexistent", "/nonexistent"],
         ["gate", "/nonexistent", "/nonexistent", "--confidence", "101"],
         ["gate", "/nonexistent", "/nonexistent", "--confidence", "nan"],
+        ["report", "/nonexistent"],
     ],
 )
 def test_usage_errors_end_with_2(argv: list[str]) -> None:
