@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from testbed import data_notebooks, faults, flawed_tokens, notebooks
+from testbed import data_notebooks, flawed_tokens, notebooks
 from testbed.bed import Bed
-from testbed.data_client import DataClient, Records, file_at_origin, is_hit, is_miss
+from testbed.data_client import DataClient, Records, file_at_origin, is_hit, is_miss, origin_killed
 from testbed.secret import Secret
 
 pytestmark = [pytest.mark.needs("data", "faults", "front_door"), pytest.mark.timeout(400)]
@@ -108,7 +108,7 @@ def test_an_origin_that_is_away_is_named(bed: Bed, alice_reads: DataClient) -> N
     assert alice_reads.copy_as_people_do(MET).ok
     with (
         file_at_origin(bed, f"{uuid.uuid4().hex}.bin", 1) as (path, _),
-        faults.kill(bed, "origin"),
+        origin_killed(alice_reads),
     ):
         expect_reason(alice_reads, f"root://xcache/{path}", "could not get it from its origin")
         assert alice_reads.copy_as_people_do(MET).ok
@@ -145,7 +145,7 @@ def test_a_url_of_the_origin_is_read_through_the_cache(bed: Bed, alice_reads: Da
     # One or more: who reads while another does shares a record.
     read = records.of(path)
     assert all(is_hit(record) for record in read), read
-    with faults.kill(bed, "origin"):
+    with origin_killed(alice_reads):
         assert alice_reads.copy_as_people_do(f"root://origin/{path}").ok
 
 

@@ -9,10 +9,12 @@ import io
 import json
 import re
 import tarfile
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from testbed import faults
 from testbed.bed import Bed, Completed
 from testbed.errors import TestbedError
 from testbed.progress import say
@@ -231,3 +233,21 @@ def file_at_origin(bed: Bed, name: str, content: bytes | int) -> Iterator[tuple[
     finally:
         if not bed.exec("origin", ["rm", "-f", path]).ok:
             say(f"origin: {path} stays")
+
+
+@contextlib.contextmanager
+def origin_killed(client: DataClient) -> Iterator[None]:
+    """The origin dies, and is back when the block ends, for the XCache too.
+
+    For 5 s after a failure the cache does not ask again (XRD_STREAMERRORWINDOW), healthy as the
+    origin may be. A stat would say nothing of that: the cache answers it by itself.
+    """
+    with faults.kill(client.bed, "origin"):
+        yield
+    with file_at_origin(client.bed, f"{uuid.uuid4().hex}.bin", 1) as (path, _):
+        expect_within(
+            60,
+            lambda: client.copy(f"root://xcache/{path}").ok,
+            what="a read that the origin answers",
+            poll_s=1,
+        )
