@@ -108,7 +108,7 @@ def test_an_origin_that_is_away_is_named(bed: Bed, alice_reads: DataClient) -> N
     assert alice_reads.copy_as_people_do(MET).ok
     with (
         file_at_origin(bed, f"{uuid.uuid4().hex}.bin", 1) as (path, _),
-        origin_killed(alice_reads),
+        origin_killed(bed),
     ):
         expect_reason(alice_reads, f"root://xcache/{path}", "could not get it from its origin")
         assert alice_reads.copy_as_people_do(MET).ok
@@ -147,7 +147,7 @@ def test_a_url_of_the_origin_is_read_through_the_cache(bed: Bed, alice_reads: Da
     # One or more: who reads while another does shares a record.
     read = records.of(path)
     assert all(is_hit(record) for record in read), read
-    with origin_killed(alice_reads):
+    with origin_killed(bed):
         assert alice_reads.copy_as_people_do(f"root://origin/{path}").ok
 
 
