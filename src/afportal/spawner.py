@@ -189,7 +189,7 @@ class PortalSpawner(StampedLifeCycle, CheckedOptions, Spawner):
         arrival = self._arrival = asyncio.get_running_loop().create_future()
         life_s = min(grant.runtime_min * 60 + SECRETS_AFTER_END_S, SECRETS_MOST_S)
         self._secrets = asyncio.create_task(
-            self.portal.credentials.deliver(self.user.name, life_s, first=True)
+            self.portal.credentials.deliver(self.user.name, dask_life_s=life_s)
         )
         self.job_id = await self._submit(grant)
         self._commit_state()
@@ -364,7 +364,7 @@ class PortalSpawner(StampedLifeCycle, CheckedOptions, Spawner):
 
     async def renewed_secrets(self) -> dict[str, Any]:
         """Return what the running session puts in place of what it was given before."""
-        delivery = await self.portal.credentials.deliver(self.user.name, SECRETS_AFTER_END_S)
+        delivery = await self.portal.credentials.deliver(self.user.name)
         self._tell_missing(delivery)
         return delivery.as_dict()
 

@@ -84,15 +84,15 @@ class Credentials:
         if self.data is not None:
             self.data.session_over(person)
 
-    async def deliver(self, person: str, server_life_s: float, *, first: bool = False) -> Delivery:
+    async def deliver(self, person: str, *, dask_life_s: float | None = None) -> Delivery:
         """Return what a session gets now.
 
         What cannot be had is left out and told in `problems`: a server without it still
         computes.
 
         Args:
-            server_life_s: how long the session may still run.
-            first: at its start it also gets what is never renewed.
+            dask_life_s: how long certificates for Dask shall be good; None at a renewal, for
+                they are given once.
         """
         delivery = Delivery()
         asked: list[Awaitable[None]] = [
@@ -103,8 +103,8 @@ class Credentials:
         await asyncio.gather(*asked)
         if self._settings.dask:
             delivery.paths |= dask_tls.environment()
-            if first:
-                delivery.files |= dask_tls.certificates(person, server_life_s)
+            if dask_life_s is not None:
+                delivery.files |= dask_tls.certificates(person, dask_life_s)
         return delivery
 
     async def _minted(
