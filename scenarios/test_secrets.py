@@ -1,21 +1,23 @@
 """No secret of a session is where somebody else can read it: a search for each by its value."""
 
+import contextlib
 import json
 import re
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from testbed import evidence
+from testbed import data_jobs, evidence
 from testbed.bed import Bed
 from testbed.hub_client import Spawn
 from testbed.kernels import Kernel
 from testbed.logins import Visitor
 from testbed.secret import Secret
 from testbed.sessions import Session
+from testbed.site import Site
 
 pytestmark = pytest.mark.needs("faults")
 
@@ -104,8 +106,11 @@ def telling(value: str) -> str:
 
 
 @pytest.fixture
-def secrets(running: Session, tmp_path: Path) -> Secrets:
-    """The secrets of alice's running session, and the token that she made for herself."""
+def secrets(running: Session, site: Site, tmp_path: Path) -> Iterator[Secrets]:
+    """The secrets of alice's running session, and the token that she made for herself.
+
+    A job that she submitted from there is running too, with her data token.
+    """
     found = json.loads(running.kernel.run(READ_SECRETS).stdout)
     # A certificate may be seen by all, and so may the list of what is missing.
     values = {
@@ -119,7 +124,10 @@ def secrets(running: Session, tmp_path: Path) -> Secrets:
     patterns = tmp_path / "patterns"
     patterns.touch(mode=0o600)
     patterns.write_text("".join(f"{telling(value)}\n" for value in values.values()))
-    return Secrets(running.backend, values, patterns)
+    with contextlib.ExitStack() as stack:
+        if "data" in site.needs:
+            stack.enter_context(data_jobs.reading(running.client, running.kernel, running.backend))
+        yield Secrets(running.backend, values, patterns)
 
 
 def test_not_in_what_schedulers_show(bed: Bed, running: Session, secrets: Secrets) -> None:
@@ -128,6 +136,8 @@ def test_not_in_what_schedulers_show(bed: Bed, running: Session, secrets: Secret
         "htcondor": [
             ("condor-ap-hub", ["condor_q", "-allusers", "-long"]),
             ("condor-ap-hub", ["condor_history", "-long", "-limit", "50"]),
+            ("condor-ap", ["condor_q", "-allusers", "-long"]),
+            ("condor-ap", ["condor_history", "-long", "-limit", "50"]),
             ("condor-cm", ["condor_status", "-any", "-long"]),
         ],
         "slurm": [
@@ -214,6 +224,7 @@ KEPT = {
     "htcondor": {
         "condor-ap-hub": ("/var/lib/condor", "/var/log/condor"),
         "condor-cm": ("/var/lib/condor", "/var/log/condor"),
+        "condor-ap": ("/var/lib/condor", "/var/spool/condor", "/var/log/condor"),
     },
     "slurm": {
         "slurmctld": ("/var/lib/slurm",),

@@ -31,6 +31,7 @@ class Delivery:
         paths: variable → the path that it names.
         problems: credential → why it is not there and what cures that.
         renew_in_s: when the session comes again; None for never.
+        for_jobs: schedulers whose jobs of this person the session gives the data token to.
     """
 
     files: dict[str, str] = field(default_factory=dict)
@@ -38,6 +39,7 @@ class Delivery:
     paths: dict[str, str] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
     renew_in_s: float | None = None
+    for_jobs: tuple[str, ...] = ()
 
     def come_again(self, in_s: float) -> None:
         """Have the session come no later than this."""
@@ -51,6 +53,7 @@ class Delivery:
             "paths": self.paths,
             "problems": self.problems,
             "renew_in_s": self.renew_in_s,
+            "for_jobs": self.for_jobs,
         }
 
 
@@ -131,6 +134,7 @@ class Credentials:
         settings, data = self._settings.data, self.data
         if settings is None or data is None:
             return
+        delivery.for_jobs = settings.for_jobs
         delivery.paths |= {"BEARER_TOKEN_FILE": "data/token", "XDG_RUNTIME_DIR": "run"}
         if self._authority:
             delivery.files["data/ca.pem"] = self._authority

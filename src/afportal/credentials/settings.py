@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -35,6 +35,9 @@ class DataSettings(Settings):
         authority_file: PEM of the authority that the storage's certificates come from; a
             session has it as X509_CERT_FILE. Without it the nodes' own is used.
         xcache: host of the cache, in sessions XCACHE_HOST.
+        for_jobs: schedulers whose jobs shall have the token too, while their person has a
+            session: "htcondor" by the credd that the nodes' CREDD_HOST names, "slurm" by munge
+            and `afportal.job_token` as TaskProlog.
     """
 
     issuer: str
@@ -44,6 +47,7 @@ class DataSettings(Settings):
     scopes: tuple[str, ...]
     authority_file: Path | None = None
     xcache: str = ""
+    for_jobs: tuple[Literal["htcondor", "slurm"], ...] = ()
 
 
 class CredentialSettings(Settings):

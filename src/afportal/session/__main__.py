@@ -188,7 +188,12 @@ def main(argv: list[str] | None = None) -> None:
     os.environ.update(environment)
     os.environ.update(secrets.environment(result["paths"]))
     os.chdir(Path.home())
-    renewal = Renewal(secrets, result["renew_in_s"])
+    renewal = Renewal(
+        secrets,
+        result["renew_in_s"],
+        schedulers=result["for_jobs"],
+        problems=result["problems"],
+    )
     launcher.serve(token, renewal, tls_folder=secrets.path / "tls")
 
 

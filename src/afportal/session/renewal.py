@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
+from afportal.session import for_jobs
 from afportal.session.private_folder import PrivateFolder
 
 # A hub that is away, or refuses, is asked again; between two tries at most so long.
@@ -23,22 +24,34 @@ class Renewal:
     Args:
         folder: where they lie.
         in_s: when the hub wants to be asked, seconds from now; None for never.
+        schedulers: whose jobs shall have the data token too.
+        problems: what is missing from the start.
     """
 
-    def __init__(self, folder: PrivateFolder, in_s: float | None) -> None:
+    def __init__(
+        self,
+        folder: PrivateFolder,
+        in_s: float | None,
+        *,
+        schedulers: Iterable[str] = (),
+        problems: Mapping[str, str] | None = None,
+    ) -> None:
         self._folder = folder
-        self._in_s = in_s
+        self.in_s = in_s
+        self._schedulers = tuple(schedulers)
         self._wanted = asyncio.Event()
         self._asking = asyncio.Lock()
         self.renewed_s = time.time()
-        self.problems: dict[str, str] = {}
+        self.problems = dict(problems or {})
 
     async def run(self, ask: Ask, log: Any) -> None:
         """Renew when it is time, for ever."""
         pause_s = AGAIN_S
+        async with self._asking:
+            await self._hand_on(self.problems)
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._in_s):
+                async with asyncio.timeout(self.in_s):
                     await self._wanted.wait()
             self._wanted.clear()
             try:
@@ -46,7 +59,7 @@ class Renewal:
                 pause_s = AGAIN_S
             except Exception as error:
                 log.warning("secrets not renewed, tried again in %g s: %s", pause_s, error)
-                self._in_s = pause_s
+                self.in_s = pause_s
                 pause_s = min(pause_s * 2, AGAIN_MOST_S)
 
     async def renew(self, ask: Ask) -> None:
@@ -54,7 +67,14 @@ class Renewal:
         async with self._asking:
             given = await ask("secrets", {})
             self._folder.write(given["files"])
-            self._folder.tell_problems(given["problems"])
-            self.problems = dict(given["problems"])
+            self.in_s = given["renew_in_s"]
+            await self._hand_on(given["problems"])
             self.renewed_s = time.time()
-            self._in_s = given["renew_in_s"]
+
+    async def _hand_on(self, problems: Mapping[str, str]) -> None:
+        """Give the data token to the schedulers, and keep what is missing now."""
+        refused = await for_jobs.hand_on(self._schedulers)
+        if refused:
+            self.in_s = min(self.in_s or AGAIN_MOST_S, AGAIN_MOST_S)
+        self.problems = {**problems, **refused}
+        self._folder.tell_problems(self.problems)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from afportal import job_token
+
 
 @dataclass(frozen=True)
 class Token:
@@ -47,12 +49,21 @@ def session_says(environ: Mapping[str, str]) -> str:
     return next((why for name, _, why in of_data if name == "data"), "")
 
 
+def _job_says(environ: Mapping[str, str]) -> str:
+    """The cure for a token that ran out in a job that was submitted; empty elsewhere."""
+    named = environ.get("BEARER_TOKEN_FILE", "")
+    if environ.get(job_token.VARIABLE) or ".condor_creds" in Path(named).parts:
+        return "a batch job's token is renewed while its person has a server: start one"
+    return ""
+
+
 def find(environ: Mapping[str, str]) -> Token:
     """The token that the client takes: the first of these places where there is something.
 
     Source: WLCG Bearer Token Discovery; XrdSecztn of XRootD 5.8 and 6.2, which does not go on to
     the next place when a file may be read by others.
     """
+    job_token.refresh_named(environ)
     if text := environ.get("BEARER_TOKEN", "").strip():
         return Token("$BEARER_TOKEN", text)
     places = []
@@ -63,7 +74,7 @@ def find(environ: Mapping[str, str]) -> Token:
     places.append(f"/tmp/bt_u{os.geteuid()}")  # noqa: S108 - the client looks there
     for place in places:
         if found := _read(Path(place)):
-            return replace(found, told=session_says(environ))
+            return replace(found, told=_job_says(environ) or session_says(environ))
     if named:
         return Token(
             f"token file {named}",
@@ -73,7 +84,8 @@ def find(environ: Mapping[str, str]) -> Token:
     return Token(
         "no token",
         flaw="there is no token: BEARER_TOKEN_FILE is not set; a session of the facility sets it, "
-        "and what is started from it inherits it",
+        "and what is started from it inherits it. A job that is submitted has one on HTCondor if "
+        f"it says use_oauth_services = {job_token.SERVICE}, on Slurm if a session was there first",
     )
 
 

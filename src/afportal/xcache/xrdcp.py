@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from afportal import job_token
 from afportal.xcache import reasons, urls
 from afportal.xcache.client import SETTINGS
 
@@ -27,6 +28,7 @@ def main() -> None:
     own = real()
     if own is None:
         sys.exit("xrdcp: XRootD's own is not on the path (Debian: xrootd-client)")
+    job_token.refresh_named(os.environ)
     arguments = sys.argv[1:]
     environment = {f"XRD_{name.upper()}": str(value) for name, value in SETTINGS.items()}
     exit_code, said = run([own, *led(arguments)], environment | dict(os.environ))

@@ -1,0 +1,119 @@
+"""Jobs that people submit from a session: they read data with a token that is renewed."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from testbed import data_jobs, faults
+from testbed.bed import Bed
+from testbed.hub_client import HubClient, Spawn
+from testbed.kernels import Kernel
+from testbed.logins import Visitor
+from testbed.promises import expect_within
+
+pytestmark = [pytest.mark.needs("data", "faults", "front_door"), pytest.mark.timeout(500)]
+
+OWN = """
+import hashlib, os
+print(hashlib.sha256(open(os.environ["BEARER_TOKEN_FILE"], "rb").read()).hexdigest())
+"""
+
+
+@pytest.fixture
+def session(alice: Visitor, spawn: Callable[..., Spawn]) -> Iterator[tuple[HubClient, Kernel]]:
+    """Alice's server on the login node, with a data token, and a kernel in it."""
+    client = alice.fetch_data_token("local")
+    spawn(client, "local")
+    with Kernel.start(client) as kernel:
+        yield client, kernel
+
+
+@pytest.mark.parametrize("scheduler", ["htcondor", "slurm"])
+def test_a_submitted_job_reads_with_a_token_that_is_renewed(
+    alice: Visitor, session: tuple[HubClient, Kernel], scheduler: str
+) -> None:
+    """A running job has the session's token in a file of its own, and the next one after it."""
+    client, kernel = session
+    with data_jobs.reading(client, kernel, scheduler) as reads:
+        first = reads()[0]
+        assert (first["code"], first["begins"]) == (0, "{"), first["said"]
+        assert first["mode"] == "0o600"
+        alice.fetch_data_token("local")  # a new one, well before the old one is at half its life
+        assert data_jobs.missing(client, renew=True) == {}
+        own = kernel.run(OWN).stdout.strip()
+        assert own != first["token"]
+        expect_within(180, lambda: reads()[-1]["tokens"] == 2, what="the job has the renewed token")
+        assert [read["said"] for read in reads() if read["code"]] == []
+
+
+STRANGER = """
+import subprocess
+def tried(*argv):
+    done = subprocess.run(argv, capture_output=True, text=True)
+    print(done.returncode, (done.stdout + done.stderr).replace("\\n", " "))
+false = "/tmp/false-token"
+with open(false, "w") as file:
+    file.write("not.a.token")
+tried("unmunge", "-i", "%s", "-m", "/dev/null")
+tried("condor_store_cred", "query-oauth", "-s", "data", "-u", "alice@af.test")
+tried("condor_store_cred", "add-oauth", "-s", "data", "-u", "alice@af.test", "-i", false)
+tried("condor_store_cred", "delete-oauth", "-s", "data", "-u", "alice@af.test")
+"""
+SHOW = """
+import os, pathlib, shutil, uuid
+sealed = pathlib.Path.home() / ".local/state/afportal/data-token.munge"
+assert oct(sealed.stat().st_mode & 0o777) == "0o600"
+shown = f"/scratch/{uuid.uuid4().hex}"
+shutil.copy(sealed, shown)
+os.chmod(shown, 0o644)
+print(shown)
+"""
+
+OPENED = """
+import subprocess
+argv = ["unmunge", "-i", "{}", "-m", "/dev/null"]
+print(subprocess.run(argv, capture_output=True, text=True).stdout[:3])
+"""
+
+
+def test_what_is_handed_on_is_of_no_use_to_others(
+    bed: Bed, session: tuple[HubClient, Kernel], bob: Visitor, spawn: Callable[..., Spawn]
+) -> None:
+    """Another person with a copy opens nothing, nor does root, and reaches nothing at the credd."""
+    client, kernel = session
+    expect_within(30, lambda: not data_jobs.missing(client), what="the token is handed on")
+    shown = kernel.run(SHOW).stdout.strip()
+    try:
+        his = bob.on("local")
+        spawn(his, "local")
+        with Kernel.start(his) as stranger:
+            opened, *stored = stranger.run(STRANGER % shown).stdout.splitlines()
+        assert "Unauthorized credential" in opened
+        assert "eyJ" not in opened
+        assert len(stored) == 3
+        for line in stored:
+            assert line.startswith("1 "), line
+            assert "not allowed" in line
+        roots = bed.exec("login-node", ["unmunge", "-i", shown, "-m", "/dev/null"], user="root")
+        assert (roots.ok, roots.stdout) == (False, "")
+        # The search has eyes: she opens it.
+        assert kernel.run(OPENED.format(shown)).stdout == "eyJ\n"
+    finally:
+        kernel.run(f"os.unlink('{shown}')")
+
+
+def test_a_scheduler_that_does_not_take_it_is_told(
+    bed: Bed, session: tuple[HubClient, Kernel]
+) -> None:
+    """While the access point is away the session says so; then it has the token after all."""
+    client, _ = session
+    expect_within(30, lambda: not data_jobs.missing(client), what="the token is handed on")
+    with faults.stop(bed, "condor-ap"):
+        missing = data_jobs.missing(client, renew=True)
+        assert set(missing) - {"htcondor"} == {"data for htcondor jobs"}
+        assert "tried again" in missing["data for htcondor jobs"]
+    expect_within(
+        60,
+        lambda: not data_jobs.missing(client, renew=True),
+        what="the token is handed on after all",
+    )
