@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from testbed import orphans
+from testbed import faults, orphans
+from testbed.bed import Bed
 from testbed.errors import UsageError
 from testbed.hub_client import HubClient, Spawn, SpawnRefused
 from testbed.kernels import Kernel
@@ -64,6 +65,20 @@ def test_every_phase_is_stamped(alice: Visitor, backend: str, spawn: Callable[..
     account = client.spawn_account()
     assert account["backend"] == backend
     assert account["phases"] == pytest.approx(seen.hub_unix_s)
+
+
+@pytest.mark.needs("faults")
+def test_a_planted_delay_is_in_the_spawn_and_then_gone(
+    alice: Visitor, bed: Bed, spawn: Callable[..., Spawn]
+) -> None:
+    """What `testbed gate --self-check` plants lies between accepted and submitted, at every hub."""
+    with faults.delayed_spawns(bed, 3):
+        seen = spawn(alice.on("local"), "local").hub_unix_s
+    assert seen["submitted"] - seen["accepted"] >= 3
+    for hub in (name for name in bed.services() if name.startswith("hub-")):
+        left = bed.exec(hub, ["sh", "-c", "ls /srv/hub/data"]).stdout
+        assert "jupyterhub.sqlite" in left
+        assert "planted" not in left
 
 
 @pytest.mark.needs("htcondor")

@@ -7,6 +7,8 @@ from testbed import health
 from testbed.bed import Bed, require_index
 from testbed.errors import TestbedError, UsageError
 
+_DELAY = "/srv/hub/data/planted-delay-s"
+
 Fault = Callable[..., contextlib.AbstractContextManager[None]]
 
 
@@ -29,6 +31,25 @@ def pause(bed: Bed, service: str, *, index: int | None = None) -> Iterator[None]
     """The service stands still with its connections open (freezer); goes on on exit."""
     with _healing(bed, service, index, "pause", "unpause"):
         yield
+
+
+@contextlib.contextmanager
+def delayed_spawns(bed: Bed, seconds: float) -> Iterator[None]:
+    """Every spawn of the testbed's hubs takes so much longer before it is submitted.
+
+    Source: `planted_delay` in compose/hub/config/jupyterhub_config.py; ends by itself after 15 min.
+    """
+    hubs = [name for name in bed.services() if name.startswith("hub-")]
+    write = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text(sys.argv[2])"
+    try:
+        for hub in hubs:
+            done = bed.exec(hub, ["python3", "-c", write, _DELAY, f"{seconds:.3f}"])
+            if not done.ok:
+                raise TestbedError(f"no delay could be planted in {hub}", seen=done.stderr)
+        yield
+    finally:
+        for hub in hubs:
+            bed.exec(hub, ["rm", "-f", _DELAY])
 
 
 FAULTS: dict[str, Fault] = {"kill": kill, "pause": pause, "stop": stop}

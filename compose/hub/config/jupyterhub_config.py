@@ -1,6 +1,8 @@
 """The testbed's hubs: one file for every instance; which one it is stands in the environment."""
 
+import asyncio
 import os
+import time
 from pathlib import Path
 
 from afportal.configure import configure
@@ -41,6 +43,21 @@ c.CryptKeeper.keys = [bytes.fromhex(secret(CELL / "keys/crypt_key"))]
 c.ConfigurableHTTPProxy.should_start = False
 c.ConfigurableHTTPProxy.api_url = f"https://chp-{INSTANCE}:8001"
 c.ConfigurableHTTPProxy.auth_token = secret(CELL / "keys/proxy_auth_token")
+
+
+async def planted_delay(spawner):
+    """Wait as `testbed gate --self-check` says, so that it can see whether the gate notices."""
+    try:
+        planted = CELL / "planted-delay-s"
+        # One that was left behind by a check that was killed does not last.
+        if time.time() - planted.stat().st_mtime < 900:
+            spawner.log.warning("a delay is planted here: %s s", planted.read_text())
+            await asyncio.sleep(float(planted.read_text()))
+    except FileNotFoundError:
+        pass
+
+
+c.PortalSpawner.pre_spawn_hook = planted_delay
 
 c.JupyterHub.allow_named_servers = True
 c.JupyterHub.named_server_limit_per_user = 5
