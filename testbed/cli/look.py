@@ -35,24 +35,32 @@ def services_table(
 
 
 def status(project: Project = None, as_json: Json = False) -> None:
-    """Each service: state, since when, memory, image. Ends with 1 if any is not well."""
+    """Each service: state, since when, memory, image; alerts. Ends with 1 if any is not well."""
+    from testbed import prometheus
     from testbed.bed import Bed
 
     bed = Bed.open(project)
     healths, memory = bed.healths(), bed.memory_mib()
+    watched = healths[prometheus.SERVICE].state == "healthy"
+    alerts = (
+        [alert for alert in prometheus.Prometheus(bed).alerts() if alert.firing] if watched else []
+    )
     total = round(sum(memory.values()), 1)
     if not as_json:
         services_table(list(healths.values()), memory)
+        for alert in alerts:
+            print(f"{alert.name}: {alert.summary}\n  try: {alert.cure}")
         print(f"memory: {total:.0f} MiB   front door: {bed.front_door_url}/")
     answer(
         as_json,
         ok=all(health.ok for health in healths.values()),
-        figures={"memory_mib": total},
+        figures={"memory_mib": total, "alerts_firing": len(alerts)},
         services={
             name: dataclasses.asdict(health)
             | {"ok": health.ok, "memory_mib": round(memory.get(name, 0.0), 1)}
             for name, health in healths.items()
         },
+        alerts=[dataclasses.asdict(alert) for alert in alerts],
         front_door=bed.front_door_url,
     )
 
