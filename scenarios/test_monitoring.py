@@ -1,6 +1,7 @@
 """Prometheus sees everything, counts right, and says when something is wrong and what to do."""
 
 import json
+import re
 import time
 from collections.abc import Callable
 
@@ -184,3 +185,16 @@ def test_its_token_reads_figures_and_nothing_else(
     )
     done = bed.exec("prometheus", ["sh", "-c", script])
     assert done.stdout == str(status), done.stderr
+
+
+def test_the_exporter_cannot_read_slurms_key(bed: Bed) -> None:
+    """Its munged holds what makes anybody towards Slurm; what answers on the network does not."""
+    looked = "for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline; stat -c ' uid=%u' $p; done"
+    running = bed.exec("exporter", ["sh", "-c", looked], user="root").stdout
+    uids = re.findall(r"-m afportal\.exporter .* uid=(\d+)", running)
+    assert uids, running
+    assert set(uids) == {"906"}
+    for name in ("/keys/munge/munge.key", "/etc/munge/munge.key"):
+        done = bed.exec("exporter", ["cat", name], user="906:906")
+        assert "Permission denied" in done.stderr, name
+        assert bed.exec("exporter", ["test", "-s", name], user="root").ok, name

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from testbed.cli.output import Json, Project, answer, table
-from testbed.errors import UsageError
+from testbed.errors import TestbedError, UsageError
 from testbed.progress import say
 
 if TYPE_CHECKING:
+    from testbed.bed import Bed
     from testbed.health import Health
+    from testbed.prometheus import Alert
 
 TAIL_OF_EACH = 20
 
@@ -36,15 +38,11 @@ def services_table(
 
 def status(project: Project = None, as_json: Json = False) -> None:
     """Each service: state, since when, memory, image; alerts. Ends with 1 if any is not well."""
-    from testbed import prometheus
     from testbed.bed import Bed
 
     bed = Bed.open(project)
     healths, memory = bed.healths(), bed.memory_mib()
-    watched = healths[prometheus.SERVICE].state == "healthy"
-    alerts = (
-        [alert for alert in prometheus.Prometheus(bed).alerts() if alert.firing] if watched else []
-    )
+    alerts = _firing(bed, healths)
     total = round(sum(memory.values()), 1)
     if not as_json:
         services_table(list(healths.values()), memory)
@@ -63,6 +61,19 @@ def status(project: Project = None, as_json: Json = False) -> None:
         alerts=[dataclasses.asdict(alert) for alert in alerts],
         front_door=bed.front_door_url,
     )
+
+
+def _firing(bed: "Bed", healths: Mapping[str, "Health"]) -> list["Alert"]:
+    """The alerts that fire; none while Prometheus is not well, which the services' table tells."""
+    from testbed import prometheus
+
+    if not healths[prometheus.SERVICE].ok:
+        return []
+    try:
+        return [alert for alert in prometheus.Prometheus(bed).alerts() if alert.firing]
+    except TestbedError as error:
+        say(f"alerts are not known: {error}")
+        return []
 
 
 def doctor(project: Project = None, as_json: Json = False) -> None:

@@ -137,6 +137,17 @@ def test_no_stale_figure_is_shown() -> None:
     assert figures(list(readings.collect()))["scripted_value", ()] == 2
 
 
+def test_a_fault_of_a_source_shows_as_away() -> None:
+    """Also what nobody expected of an answer leaves no old figure on the page."""
+    readings, source = Readings(), Scripted()
+    readings.take(source)
+    source.read = lambda: [][1]  # type: ignore[method-assign]
+    readings.take(source)
+    found = figures(list(readings.collect()))
+    assert found["exporter_source_up", ("scripted",)] == 0
+    assert ("scripted_value", ()) not in found
+
+
 def test_two_pools_share_a_family() -> None:
     """The page names each family once, as Prometheus demands."""
     readings = Readings()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from http.server import ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import MetricsHandler
@@ -26,6 +28,10 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
     allow_reuse_address = True
+
+    def handle_error(self, _: Any, client_address: Any) -> None:
+        """Say in one line that somebody went away or does not believe the certificate."""
+        log.warning("%s: %s", client_address[0], sys.exception())
 
 
 def page(readings: Readings, address: tuple[str, int], tls: Path | None) -> Server:

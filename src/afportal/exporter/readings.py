@@ -55,8 +55,10 @@ class Readings(Collector):
         started = time.monotonic()
         try:
             metrics = tuple(source.read())
-        except Away as error:
-            if before is None or before.up:
+        except Exception as error:
+            if not isinstance(error, Away):  # a fault of ours must not leave old figures either
+                log.exception("%s", source.name)
+            elif before is None or before.up:
                 log.warning("%s: %s", source.name, error)
             self._turns[source.name] = Turn(False, time.monotonic() - started)
             return
