@@ -18,11 +18,12 @@ variable "KEYCLOAK_SHA256" {}
 variable "MAVEN_DEPENDENCY_PLUGIN_VERSION" {}
 variable "JRE_VERSION" {}
 variable "XROOTD_VERSION" {}
+variable "PROMETHEUS_VERSION" {}
 variable "COFFEA_VERSION" {}
 variable "COFFEA_SHA256" {}
 
 group "default" {
-  targets = ["keys", "storage", "ldap", "condor", "condor-ep", "slurm", "slurm-node", "mariadb", "keycloak", "proxy", "xrootd", "origin", "hub", "login-node"]
+  targets = ["keys", "storage", "ldap", "condor", "condor-ep", "slurm", "slurm-node", "mariadb", "keycloak", "proxy", "xrootd", "origin", "hub", "login-node", "exporter", "prometheus"]
 }
 
 target "common" {
@@ -164,4 +165,19 @@ target "login-node" {
   dockerfile = "login-node/Dockerfile"
   contexts   = { node = "target:node" }
   tags       = ["${PROJECT}/login-node"]
+}
+
+# Monitoring
+target "exporter" {
+  inherits   = ["common"]
+  dockerfile = "exporter/Dockerfile"
+  contexts   = { batch = "target:batch", portal = "src" }
+  tags       = ["${PROJECT}/exporter"]
+}
+target "prometheus" {
+  inherits   = ["common"]
+  context    = "compose/prometheus"
+  contexts   = { base = "target:base" }
+  args       = { PROMETHEUS_VERSION = PROMETHEUS_VERSION }
+  tags       = ["${PROJECT}/prometheus"]
 }

@@ -15,6 +15,7 @@ QUESTIONS: dict[str, tuple[str, list[str]]] = {
     "condor_q-hub-held": ("condor-ap-hub", ["condor_q", "-allusers", "-hold"]),
     "condor_history-hub": ("condor-ap-hub", ["condor_history", "-limit", "100"]),
     "condor_status": ("condor-cm", ["condor_status", "-any"]),
+    "alerts": ("prometheus", ["ask-prometheus"]),
     "squeue": ("slurmctld", ["squeue", "--all", "--long"]),
     "sinfo": ("slurmctld", ["sinfo", "--Node", "--long"]),
     "sacct": ("slurmctld", ["sacct", "--allusers", "--starttime", "now-3hours"]),

@@ -1,6 +1,7 @@
-"""From hubs.yaml: the hubs' compose services, their keys and the front door's routes to them."""
+"""From hubs.yaml: the hubs' compose services, keys, front door's routes and Prometheus' targets."""
 
 import difflib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +15,7 @@ HUBS_FILE = Path("compose/hub/config/hubs.yaml")
 COMPOSE_FILE = Path("compose/hub/compose.yaml")
 KEYS_FILE = Path("compose/keys/instances.yaml")
 ROUTES_FILE = Path("compose/proxy/config/hubs.conf")
+TARGETS_FILE = Path("compose/prometheus/config/targets/hubs.json")
 RESERVED = frozenset({"hub", "user", "logout", "api", "static"})
 MOST_INSTANCES = 16
 
@@ -134,6 +136,7 @@ def changes(home: Path) -> list[Change]:
         (COMPOSE_FILE, compose_text(hubs)),
         (KEYS_FILE, keys_text(hubs)),
         (ROUTES_FILE, routes_text(hubs)),
+        (TARGETS_FILE, targets_text(hubs)),
     ):
         now = (home / path).read_text() if (home / path).is_file() else ""
         if now != text:
@@ -192,6 +195,23 @@ def routes_text(hubs: tuple[Hub, ...]) -> str:
             lines += [f"Use Instance {hub.name} {instance}" for instance in hub.instance_names]
             lines.append(f"Use Hub {hub.name}")
     return "\n".join(lines) + "\n"
+
+
+def targets_text(hubs: tuple[Hub, ...]) -> str:
+    """Prometheus' targets: each instance's own page. Source: Prometheus, `file_sd_configs`."""
+    groups = [
+        {
+            "targets": [f"hub-{instance}:8081"],
+            "labels": {
+                "hub": hub.name,
+                "instance": instance,
+                "__metrics_path__": f"/{hub.name}/hub/metrics",
+            },
+        }
+        for hub in hubs
+        for instance in hub.instance_names
+    ]
+    return json.dumps(groups, indent=1) + "\n"
 
 
 def compose_text(hubs: tuple[Hub, ...]) -> str:

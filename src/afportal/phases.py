@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import time
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 PHASES = ("accepted", "submitted", "matched", "executing", "hello", "http", "routed")
 
@@ -38,6 +38,36 @@ QUERIES = Counter(
     "afportal_scheduler_queries", "Queries sent to a scheduler", ["scheduler", "kind"]
 )
 SPAWNS_FAILED = Counter("afportal_spawns_failed", "Spawns that failed", ["backend", "cause"])
+CAUSES = ("options", "account", "refused", "scheduler", "held", "ended", "cancelled")
+FOLLOWED = Gauge(
+    "afportal_queue_followed_jobs", "Jobs that a queue monitor asks for", ["scheduler"]
+)
+ANSWERED = Gauge(
+    "afportal_queue_answer_timestamp_seconds",
+    "When a scheduler last answered the queue monitor's bulk query",
+    ["scheduler"],
+)
+CREDENTIALS = Counter(
+    "afportal_credentials",
+    "Credentials of people's that were made or renewed, or could not be",
+    ["credential", "outcome"],
+)
+
+
+def expect(backend: str) -> None:
+    """Show a backend's figures as 0 before its first spawn.
+
+    A counter that appears with its first count has no rise that Prometheus could see.
+    """
+    SPAWN_SECONDS.labels(backend)
+    for cause in CAUSES:
+        SPAWNS_FAILED.labels(backend, cause)
+
+
+def expect_credential(credential: str) -> None:
+    """The same for a credential that this hub gives its sessions."""
+    for outcome in ("made", "failed"):
+        CREDENTIALS.labels(credential, outcome)
 
 
 class Stamps:

@@ -18,6 +18,7 @@ from afportal.backends import Backend
 from afportal.catalogue import BackendName, Catalogue, load, problems
 from afportal.credentials.delivery import Credentials
 from afportal.credentials.settings import CredentialSettings, MinterSettings, Settings
+from afportal.phases import expect
 from afportal.queue_monitor import QueueMonitor
 from afportal.signed_client import SignedClient
 from afportal.signed_http import read_secret
@@ -220,6 +221,8 @@ class Portal:
         self.tls = tls
         self.catalogue = catalogue
         self.backends = dict(backends)
+        for name in self.backends:
+            expect(name)
         self.monitors = {name: QueueMonitor(backend) for name, backend in self.backends.items()}
         self.records: OrderedDict[tuple[str, str], Callable[[], dict[str, Any]]] = OrderedDict()
         self.credentials = credentials or Credentials(settings.credentials, {})

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 
 from afportal.backends import Backend, JobStatus, SchedulerError, Standing
-from afportal.phases import QUERIES
+from afportal.phases import ANSWERED, FOLLOWED, QUERIES
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,7 @@ class QueueMonitor:
         """Begin to ask for a job; a query that is under way says nothing about it yet."""
         if job_id not in self._followed:
             self._followed.add(job_id)
+            FOLLOWED.labels(self.backend.name).set(len(self._followed))
             self._wake.set()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run(), name=f"queue monitor {self.backend.name}")
@@ -63,6 +64,7 @@ class QueueMonitor:
     def unfollow(self, job_id: str) -> None:
         """Stop asking for a job."""
         self._followed.discard(job_id)
+        FOLLOWED.labels(self.backend.name).set(len(self._followed))
         self._statuses.pop(job_id, None)
         self._tell(JobStatus(job_id, Standing.GONE, "no longer followed"))
 
@@ -158,6 +160,7 @@ class QueueMonitor:
         if self.error is not None:
             log.info("%s answers again", self.backend.name)
         self.error, self.last_ok_s = None, time.time()
+        ANSWERED.labels(self.backend.name).set(self.last_ok_s)
         for job_id in followed & self._followed:
             before = self._statuses.get(job_id)
             now = found.get(job_id) or JobStatus(

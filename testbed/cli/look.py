@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from testbed.cli.output import Json, Project, answer, table
-from testbed.errors import UsageError
+from testbed.errors import TestbedError, UsageError
 from testbed.progress import say
 
 if TYPE_CHECKING:
+    from testbed.bed import Bed
     from testbed.health import Health
+    from testbed.prometheus import Alert
 
 TAIL_OF_EACH = 20
 
@@ -35,26 +37,43 @@ def services_table(
 
 
 def status(project: Project = None, as_json: Json = False) -> None:
-    """Each service: state, since when, memory, image. Ends with 1 if any is not well."""
+    """Each service: state, since when, memory, image; alerts. Ends with 1 if any is not well."""
     from testbed.bed import Bed
 
     bed = Bed.open(project)
     healths, memory = bed.healths(), bed.memory_mib()
+    alerts = _firing(bed, healths)
     total = round(sum(memory.values()), 1)
     if not as_json:
         services_table(list(healths.values()), memory)
+        for alert in alerts:
+            print(f"{alert.name}: {alert.summary}\n  try: {alert.cure}")
         print(f"memory: {total:.0f} MiB   front door: {bed.front_door_url}/")
     answer(
         as_json,
         ok=all(health.ok for health in healths.values()),
-        figures={"memory_mib": total},
+        figures={"memory_mib": total, "alerts_firing": len(alerts)},
         services={
             name: dataclasses.asdict(health)
             | {"ok": health.ok, "memory_mib": round(memory.get(name, 0.0), 1)}
             for name, health in healths.items()
         },
+        alerts=[dataclasses.asdict(alert) for alert in alerts],
         front_door=bed.front_door_url,
     )
+
+
+def _firing(bed: "Bed", healths: Mapping[str, "Health"]) -> list["Alert"]:
+    """The alerts that fire; none while Prometheus is not well, which the services' table tells."""
+    from testbed import prometheus
+
+    if not healths[prometheus.SERVICE].ok:
+        return []
+    try:
+        return [alert for alert in prometheus.Prometheus(bed).alerts() if alert.firing]
+    except TestbedError as error:
+        say(f"alerts are not known: {error}")
+        return []
 
 
 def doctor(project: Project = None, as_json: Json = False) -> None:

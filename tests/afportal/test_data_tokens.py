@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from jupyterhub import orm
 from jupyterhub.crypto import CryptKeeper
+from prometheus_client import REGISTRY
 from sqlalchemy import text
 
 from afportal.credentials.data_tokens import DataTokens, NoDataToken
@@ -118,6 +119,30 @@ def test_while_the_provider_is_away_the_newest_holds(desk: Desk) -> None:
         assert (await desk.tokens.get("alice")).text == "access-1"
 
     asyncio.run(go())
+
+
+def counted(outcome: str) -> float:
+    labels = {"credential": "data", "outcome": outcome}
+    return REGISTRY.get_sample_value("afportal_credentials_total", labels) or 0
+
+
+def test_renewals_and_their_failures_are_counted(desk: Desk) -> None:
+    """Also the one that nobody feels yet; a person who never fetched a token is no failure."""
+    made, failed = counted("made"), counted("failed")
+
+    async def go() -> None:
+        with pytest.raises(NoDataToken):
+            await desk.tokens.get("bob")
+        await desk.tokens.keep("alice", Given("short", 10.0, "offline", {}))
+        known = desk.tokens._newest["alice"]
+        desk.tokens._newest["alice"] = type(known)(known.text, known.ends_s, LIFE_S)
+        desk.provider.error = ProviderAway("no answer")
+        assert (await desk.tokens.get("alice")).text == "short"
+        desk.provider.error = None
+        assert (await desk.tokens.get("alice")).text == "access-1"
+
+    asyncio.run(go())
+    assert (counted("made") - made, counted("failed") - failed) == (1, 1)
 
 
 def test_what_the_provider_refuses_is_forgotten(desk: Desk) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
+from pathlib import Path
 
-from afportal.phases import PHASES, Stamps
+from prometheus_client import REGISTRY
+
+from afportal.phases import CAUSES, PHASES, Stamps, expect
 
 
 def test_a_clock_that_is_off_cannot_spoil_a_record() -> None:
@@ -36,3 +40,27 @@ def test_the_order_is_the_spawns() -> None:
     assert PHASES == (
         "accepted", "submitted", "matched", "executing", "hello", "http", "routed",
     )  # fmt: skip
+
+
+def test_a_backends_figures_are_there_before_its_first_spawn() -> None:
+    """Prometheus sees a rise only of what it saw before."""
+
+    def figure(name: str, **labels: str) -> float | None:
+        return REGISTRY.get_sample_value(name, {"backend": "unused", **labels})
+
+    assert figure("afportal_spawn_seconds_count") is None
+    expect("unused")
+    assert figure("afportal_spawn_seconds_count") == 0
+    for cause in CAUSES:
+        assert figure("afportal_spawns_failed_total", cause=cause) == 0
+
+
+def test_every_cause_of_a_failure_is_expected() -> None:
+    """Those that the spawner names are those that are shown as 0."""
+    folder = Path(__file__).resolve().parents[2] / "src" / "afportal"
+    named = {
+        cause
+        for file in folder.glob("*.py")
+        for cause in re.findall(r'_failure\("(\w+)"', file.read_text())
+    }
+    assert named == set(CAUSES)

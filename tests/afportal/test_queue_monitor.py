@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 import pytest
+from prometheus_client import REGISTRY
 
 from afportal.backends import JobStatus, Standing
 from afportal.queue_monitor import QueueMonitor
@@ -148,5 +150,29 @@ def test_urgent_is_over_when_nobody_waits(urgent: bool) -> None:
         else:
             await asyncio.sleep(0.1)
             assert scheduler.asked == before
+
+    run(scenario)
+
+
+def test_prometheus_sees_a_monitor_that_hears_nothing() -> None:
+    """How many jobs it follows, and when it last had an answer: not later than it was away."""
+
+    def figure(name: str) -> float | None:
+        return REGISTRY.get_sample_value(name, {"scheduler": "scripted"})
+
+    async def scenario(scheduler: ScriptedScheduler, monitor: QueueMonitor) -> None:
+        scheduler.put("1", Standing.RUNNING)
+        for job_id in ("1", "2"):
+            monitor.follow(job_id)
+        await monitor.changed("1", None)
+        assert figure("afportal_queue_followed_jobs") == 2
+        scheduler.away = True
+        away_s = time.time()
+        await scheduler.asked_times(scheduler.asked + 2)
+        answered_s = figure("afportal_queue_answer_timestamp_seconds")
+        assert answered_s is not None
+        assert away_s - LIMIT_S < answered_s <= away_s
+        monitor.unfollow("2")
+        assert figure("afportal_queue_followed_jobs") == 1
 
     run(scenario)

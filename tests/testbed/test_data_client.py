@@ -2,6 +2,7 @@
 
 import importlib.machinery
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +26,7 @@ def monitor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     loader.exec_module(module)
     monkeypatch.setattr(module, "RECORDS", tmp_path / "records.jsonl")
+    monkeypatch.setattr(module, "TOTALS", tmp_path / "totals.json")
     return module
 
 
@@ -51,3 +53,23 @@ def test_the_older_half_goes_when_it_is_too_much(
     kept = monitor.RECORDS.read_text().splitlines()
     assert len(kept) < 10
     assert '"/data/9"' in kept[-1]
+
+
+def test_totals_say_what_readers_got_and_what_it_cost(monitor: ModuleType) -> None:
+    """One miss and one hit, and not what a service's own check reads."""
+    monitor.keep(monitor.records(DATAGRAM))
+    monitor.keep([{"event": "file_close", "lfn": "/data/health/alive", "b_hit": 6}])
+    assert json.loads(monitor.TOTALS.read_text()) == {
+        "hit": 1, "miss": 1, "read_bytes": 2 * 20971520, "fetched_bytes": 20971520,
+        "checksum_errors": 0,
+    }  # fmt: skip
+
+
+def test_totals_outlive_the_collector(monitor: ModuleType) -> None:
+    """They go on where they were, and begin anew only where they cannot be read."""
+    monitor.keep(monitor.records(DATAGRAM))
+    monitor.keep(monitor.records(DATAGRAM))
+    assert json.loads(monitor.TOTALS.read_text())["hit"] == 2
+    monitor.TOTALS.write_text("{half")
+    monitor.keep(monitor.records(DATAGRAM))
+    assert json.loads(monitor.TOTALS.read_text())["hit"] == 1

@@ -19,7 +19,13 @@ GOOD = "{title: T, backends: [local], instances: 1, login: header}"
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """A folder with the facility's own hubs.yaml and what is rendered from it."""
-    for path in (hubs.HUBS_FILE, hubs.COMPOSE_FILE, hubs.KEYS_FILE, hubs.ROUTES_FILE):
+    for path in (
+        hubs.HUBS_FILE,
+        hubs.COMPOSE_FILE,
+        hubs.KEYS_FILE,
+        hubs.ROUTES_FILE,
+        hubs.TARGETS_FILE,
+    ):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, tmp_path / path)
     return tmp_path

@@ -87,6 +87,7 @@ c.JupyterHub.services = [
     {"name": "judge", "api_token": f"{secret(KEYS / 'judge_stem')}.{INSTANCE}"},
     # The front door's pages: where a person's servers are, and one Log Out for all hubs.
     {"name": "front", "api_token": secret(KEYS / "front_token")},
+    {"name": "prometheus", "api_token": secret(KEYS / "metrics_token")},
 ]
 c.JupyterHub.load_roles = [
     {
@@ -99,6 +100,7 @@ c.JupyterHub.load_roles = [
         "scopes": ["list:users", "read:users", "read:servers", "custom:af:end-sessions"],
         "services": ["front"],
     },
+    {"name": "prometheus", "scopes": ["read:metrics"], "services": ["prometheus"]},
     # A person may make tokens and follow and cancel their own spawns.
     {"name": "user", "scopes": ["self"]},
 ]

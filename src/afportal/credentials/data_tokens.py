@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from afportal.credentials.offline_tokens import OfflineTokens
 from afportal.credentials.token_client import Given, ProviderAway, ProviderRefuses, TokenClient
+from afportal.phases import CREDENTIALS
 
 log = logging.getLogger("afportal.credentials")
 
@@ -83,13 +84,17 @@ class DataTokens:
             if newest and newest.left_s > newest.life_s / 2:
                 return newest
             try:
-                return await self._take(person, await self.client.renew(offline), offline)
+                given = await self.client.renew(offline)
+                CREDENTIALS.labels("data", "made").inc()
+                return await self._take(person, given, offline)
             except ProviderAway as error:
+                CREDENTIALS.labels("data", "failed").inc()
                 if newest and newest.left_s > 0:
                     log.warning("%s: data token not renewed yet: %s", person, error)
                     return newest
                 raise NoDataToken(f"the login service does not answer: {error}") from error
             except ProviderRefuses as error:
+                CREDENTIALS.labels("data", "failed").inc()
                 self._newest.pop(person, None)
                 self._kept.drop(person)
                 log.warning("%s: data token not renewed: %s", person, error)

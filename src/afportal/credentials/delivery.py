@@ -12,6 +12,7 @@ from typing import Any
 from afportal.credentials import dask_tls
 from afportal.credentials.data_tokens import DataTokens, NoDataToken
 from afportal.credentials.settings import CredentialSettings
+from afportal.phases import CREDENTIALS, expect_credential
 from afportal.signed_client import ServiceError, SignedClient, mint
 
 log = logging.getLogger("afportal.credentials")
@@ -74,6 +75,8 @@ class Credentials:
         self._settings = settings
         self._minters = minters
         self.data = data
+        for name in (*minters, *(("data",) if data is not None else ())):
+            expect_credential(name)
         # (minter, person) → token, when it ends: a person's servers share it.
         self._newest: dict[tuple[str, str], tuple[str, float]] = {}
         self._authority = ""
@@ -122,10 +125,12 @@ class Credentials:
             try:
                 text, ends_s = await mint(client, person, life_s), time.time() + life_s
             except ServiceError as error:
+                CREDENTIALS.labels(name, "failed").inc()
                 log.warning("no %s token for %s: %s", name, person, error)
                 delivery.problems[name] = f"the {name} token could not be made: {error}"
                 delivery.come_again(MISSING_AGAIN_S)
                 return
+            CREDENTIALS.labels(name, "made").inc()
             self._newest[name, person] = text, ends_s
         delivery.files[path] = text + "\n"
         delivery.come_again((ends_s - time.time()) / 2)
