@@ -165,3 +165,12 @@ target "login-node" {
   contexts   = { node = "target:node" }
   tags       = ["${PROJECT}/login-node"]
 }
+
+# Only on demand: what the portal is compared with
+target "stock" {
+  inherits   = ["common"]
+  dockerfile = "stock-hub/Dockerfile"
+  contexts   = { condor-ep = "target:condor-ep", hub = "target:hub" }
+  args       = { NODEJS_VERSION = NODEJS_VERSION }
+  tags       = ["${PROJECT}/stock"]
+}
