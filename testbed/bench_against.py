@@ -1,6 +1,7 @@
 """`testbed bench spawn --against stock`: the portal and stock batchspawner in turns, in one run."""
 
 import contextlib
+import math
 import secrets
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -62,7 +63,7 @@ class Turn:
 class Extent:
     """How much is measured.
 
-    `users` of the same backend click together in a turn; every third round has a burst too.
+    `users` of the same backend click together in a turn; some rounds have a burst too.
     `others_every_s` is the mean time between two jobs of other people on either pool; 0: a
     pool that nobody else uses.
     """
@@ -177,13 +178,16 @@ def run(
 def plan(routes: Sequence[Route], extent: Extent, *, bursts: bool) -> list[Turn]:
     """Every turn of the run: in each round each route once, in random order.
 
-    Every third round has a burst of the portal and one of its rival on the same pool too.
+    Every third round, and three at the least, has a burst of the portal and one of its rival on
+    the same pool too.
     """
+    bursts_wanted = min(extent.rounds, max(against.LEAST_ROUNDS, math.ceil(extent.rounds / 3)))
+    with_burst = {n * extent.rounds // bursts_wanted for n in range(bursts_wanted)}
     random = Random(extent.seed)  # noqa: S311 - nothing secret
     found = []
     for number in range(extent.rounds):
         turns = [Turn(number, route) for route in routes]
-        if bursts and number % 3 == 0:
+        if bursts and number in with_burst:
             turns += [
                 Turn(number, route, against.BURST)
                 for route in routes

@@ -72,11 +72,17 @@ def test_the_same_seed_gives_the_same_order() -> None:
 
 
 def test_bursts_are_of_both_on_the_same_pool_and_of_nobody_else() -> None:
-    turns = plan(ROUTES, Extent(rounds=7, users=1, timeout_s=1, seed=1), bursts=True)
+    turns = plan(ROUTES, Extent(rounds=12, users=1, timeout_s=1, seed=1), bursts=True)
     bursts = [turn for turn in turns if turn.burst]
     assert {turn.burst for turn in bursts} == {against.BURST}
     assert {str(turn.route) for turn in bursts} == {"portal, htcondor", "stock, htcondor"}
-    assert sorted(turn.round for turn in bursts) == [0, 0, 3, 3, 6, 6]
+    assert sorted(turn.round for turn in bursts) == [0, 0, 3, 3, 6, 6, 9, 9]
+
+
+@pytest.mark.parametrize("rounds", [3, 4, 5, 6, 8])
+def test_few_rounds_have_enough_bursts_for_an_interval(rounds: int) -> None:
+    turns = plan(ROUTES, Extent(rounds=rounds, users=1, timeout_s=1, seed=1), bursts=True)
+    assert len({turn.round for turn in turns if turn.burst}) >= against.LEAST_ROUNDS
 
 
 def test_the_ratio_is_of_medians_click_to_ready() -> None:

@@ -51,10 +51,11 @@ c.BatchSpawnerBase.req_memory = "1536"
 if not DEFAULT:
     # Without sudo's session and log: a hub that is root may simply become the person.
     c.BatchSpawnerBase.exec_prefix = "runuser -u {username} --"
-    c.BatchSpawnerBase.startup_poll_interval = float(os.environ.get("AF_STOCK_POLL_S", "0.1"))
-    # As patient as the portal's hubs.
+    # Sooner costs a crowd more (a process for each server and look) than it brings one person.
+    c.BatchSpawnerBase.startup_poll_interval = 0.25
+    # On a machine that is busy it takes longer, and does not fail.
     c.Spawner.start_timeout = 600
-    c.Spawner.http_timeout = 60
+    c.Spawner.http_timeout = 300
     # A node is called in the engine's network as its container.
     c.BatchSpawnerBase.state_exechost_exp = rf"{PROJECT}-\1"
 
