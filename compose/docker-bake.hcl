@@ -181,3 +181,12 @@ target "prometheus" {
   args       = { PROMETHEUS_VERSION = PROMETHEUS_VERSION }
   tags       = ["${PROJECT}/prometheus"]
 }
+
+# Only on demand: what the portal is compared with
+target "stock" {
+  inherits   = ["common"]
+  dockerfile = "stock-hub/Dockerfile"
+  contexts   = { condor-ep = "target:condor-ep", hub = "target:hub" }
+  args       = { NODEJS_VERSION = NODEJS_VERSION }
+  tags       = ["${PROJECT}/stock"]
+}

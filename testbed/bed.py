@@ -42,10 +42,15 @@ class Completed:
 
 
 class Bed:
-    """One testbed on this machine, up or not."""
+    """One testbed on this machine, up or not.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        profiles: Of the compose files, whose services count too.
+    """
+
+    def __init__(self, settings: Settings, *, profiles: Sequence[str] = ()) -> None:
         self.settings = settings
+        self.profiles = tuple(profiles)
 
     @classmethod
     def open(
@@ -86,7 +91,11 @@ class Bed:
     def compose(self) -> "Compose":
         from testbed.compose import Compose
 
-        return Compose(self.settings, cgroup_version=str(self.client.info()["CgroupVersion"]))
+        return Compose(
+            self.settings,
+            cgroup_version=str(self.client.info()["CgroupVersion"]),
+            profiles=self.profiles,
+        )
 
     def services(self) -> tuple[str, ...]:
         """Every service of the compose files, those that others depend on first."""
@@ -314,11 +323,14 @@ class Bed:
 
     def published_port(self) -> int | None:
         """The host's port of the front door, when it is up."""
-        for entries in self.summaries().values():
-            for entry in entries:
-                for port in entry.get("Ports", []):
-                    if port.get("PublicPort") and port.get("IP") == "127.0.0.1":
-                        return int(port["PublicPort"])
+        return self.loopback_port("proxy")
+
+    def loopback_port(self, service: str) -> int | None:
+        """The port of this machine's loopback at which a service can be reached, if any."""
+        for entry in self.summaries().get(service, []):
+            for port in entry.get("Ports", []):
+                if port.get("PublicPort") and port.get("IP") == "127.0.0.1":
+                    return int(port["PublicPort"])
         return None
 
     @functools.cached_property

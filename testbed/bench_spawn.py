@@ -66,13 +66,13 @@ def run(
     records: list[SpawnRecord] = []
     with Logins(site, environ) as logins:
         observed = bool(site.people("observer"))
-        before = _hub_clock(logins) if observed else None
+        before = read_hub_clock(logins) if observed else None
         for backend in backends:
             say(f"{backend}: {users} users, {rounds} spawns each")
             records += _load(
                 site_file, backend, users, rounds, timeout_s, folder, loadtests_folder, environ
             )
-        after = _hub_clock(logins) if observed else None
+        after = read_hub_clock(logins) if observed else None
         figures = latency_figures(records, backends) | _summary(records)
         failures = [
             f"{r.backend} as {r.user}, round {r.round}: {r.reason}"
@@ -168,7 +168,7 @@ def _summary(records: Sequence[SpawnRecord]) -> dict[str, float]:
     return figures
 
 
-def _hub_clock(logins: Logins) -> Spread:
+def read_hub_clock(logins: Logins) -> Spread:
     return HubMetrics.read(*logins.observers()).spread(SPAWN_DURATION, status="success")
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from testbed.results import Results, SpawnRecord
 
 # How often was spawned shows in the interval; the backends are looked at in the spawns.
-_MAY_DIFFER = {"rounds", "backends"}
+_MAY_DIFFER = {"rounds", "backends", "seed"}
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,12 @@ class Pair:
     @property
     def backends(self) -> list[str]:
         """What both have spawns on, in the baseline's order."""
-        other = {r.backend for r in self.candidate.spawns}
+        other = {r.backend for r in _portals(self.candidate)}
         return [name for name in self._backends(self.baseline) if name in other]
 
     def spawns(self, side: Results, backend: str) -> list[SpawnRecord]:
         """What was judged; where the harness itself broke, nothing was."""
-        return [r for r in side.spawns if r.backend == backend and r.outcome != "bed_broke"]
+        return [r for r in _portals(side) if r.backend == backend and r.outcome != "bed_broke"]
 
     def problems(self) -> list[str]:
         """Each reason, with its cure, why the two say nothing about each other."""
@@ -69,7 +69,7 @@ class Pair:
         elif candidate.begin < baseline.begin:
             found.append("the candidate was measured before the baseline: are they swapped?")
         for title, side in (("baseline", baseline), ("candidate", candidate)):
-            broke = sum(r.outcome == "bed_broke" for r in side.spawns)
+            broke = sum(r.outcome == "bed_broke" for r in _portals(side))
             if broke:
                 found.append(f"{title}: {broke} spawns left out, in which the harness broke")
         return found
@@ -77,7 +77,7 @@ class Pair:
     def _missing(self) -> list[str]:
         """Backends that only one side has spawns on, or that were asked for in vain."""
         sides = (("baseline", self.baseline), ("candidate", self.candidate))
-        empty = [title for title, side in sides if not side.spawns]
+        empty = [title for title, side in sides if not _portals(side)]
         if empty:
             return [
                 f"spawns: none in the {title}; measure with `testbed bench spawn`"
@@ -123,8 +123,13 @@ class Pair:
         return found
 
     def _backends(self, side: Results) -> list[str]:
-        names = dict.fromkeys(r.backend for r in side.spawns)
+        names = dict.fromkeys(r.backend for r in _portals(side))
         return [name for name in names if not self.only or name in self.only]
+
+
+def _portals(side: Results) -> list[SpawnRecord]:
+    """The portal's spawns, not those of what it was compared with, and none of a burst."""
+    return [r for r in side.spawns if r.target == "portal" and not r.burst]
 
 
 def _plausible(record: SpawnRecord) -> bool:

@@ -3,7 +3,7 @@
 import functools
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from testbed import settings as settings_module
@@ -14,11 +14,17 @@ FAR_ORIGIN_RATE = "20m"  # bytes a second of all readers together, as XRootD's t
 
 
 class Compose:
-    """docker compose for one project."""
+    """docker compose for one project.
 
-    def __init__(self, settings: Settings, *, cgroup_version: str = "2") -> None:
+    Services that belong to a profile are there only where it is among `profiles`.
+    """
+
+    def __init__(
+        self, settings: Settings, *, cgroup_version: str = "2", profiles: Sequence[str] = ()
+    ) -> None:
         self.settings = settings
         self.cgroup_version = cgroup_version
+        self.profiles = tuple(profiles)
 
     def argv(self, *arguments: str) -> list[str]:
         file = self.settings.compose_file
@@ -28,7 +34,9 @@ class Compose:
                 seen=f"no {file}",
                 cure="run from the repository, or reinstall af-testbed",
             )
-        return ["docker", "compose", "-p", self.settings.project, "-f", str(file), *arguments]
+        profiles = [word for name in self.profiles for word in ("--profile", name)]
+        project = ["-p", self.settings.project]
+        return ["docker", "compose", *project, "-f", str(file), *profiles, *arguments]
 
     def environ(self) -> dict[str, str]:
         """What the compose files are filled in with, over this process's own environment."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 
-from testbed.results import SpawnRecord, quantile
+from testbed.results import Comparison, SpawnRecord, quantile
 
 COLUMNS = (
     "accepted", "submitted", "matched", "executing", "hello", "http", "routed", "ready",
@@ -32,6 +32,21 @@ def table(records: Sequence[SpawnRecord], backends: Iterable[str]) -> Table:
                 *(_cell(ready, phase, q) for phase in COLUMNS),
                 end_section=q == 1.0,
             )
+    return shown
+
+
+def comparisons(found: Iterable[Comparison]) -> Table:
+    """A row a comparison with stock batchspawner: medians in seconds, ratio and its interval."""
+    shown = Table(title="Against stock batchspawner, click to ready", title_justify="left")
+    shown.add_column("")
+    for heading in ("portal p50", "n", "stock p50", "n", "ratio", "95 % interval", "goal"):
+        shown.add_column(heading, justify="right")
+    shown.add_column("")
+    for c in found:
+        shown.add_row(
+            c.title, f"{c.p50_s:.2f}", str(c.n), f"{c.rival_p50_s:.2f}", str(c.rival_n),
+            f"{c.ratio:.3f}", f"{c.low:.3f} – {c.high:.3f}", f"{c.goal:g}", c.verdict,
+        )  # fmt: skip
     return shown
 
 

@@ -27,6 +27,10 @@ OWN_PHASES = (
 _PACKAGES = ("af-testbed", "jupyter_client", "locust", "nbclient", "pydantic", "requests")
 
 
+# Whose spawn it was: the portal's, or one of those that it is compared with.
+Target = Literal["portal", "stock", "stock_default"]
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -43,6 +47,8 @@ class SpawnRecord(_Part):
     server: str = ""
     hub: str
     backend: str
+    target: Target = "portal"
+    burst: int = Field(default=0, ge=0)  # of how many that clicked at once; 0: by itself
     options: dict[str, str | int] = Field(default_factory=dict)
     round: int = Field(default=0, ge=0)
     outcome: Literal["ready", "failed", "bed_broke"] = "ready"
@@ -98,6 +104,39 @@ class LoadAverage(_Part):
     end: float
 
 
+class LoadSample(_Part):
+    """What the machine did at a moment when the judges had nothing started."""
+
+    unix_s: float
+    load_1min: float
+    cpu_busy: float = Field(ge=0, le=1)  # of all cores, in the quarter second before
+
+
+class Comparison(_Part):
+    """The portal's median over a rival's, of spawns in turns in one run; times in seconds.
+
+    `low` and `high` are the ends of the ratio's confidence interval.
+    """
+
+    figure: str  # the ratio's name among the figures
+    title: str
+    n: int = Field(ge=1)
+    rival_n: int = Field(ge=1)
+    p50_s: float
+    rival_p50_s: float
+    ratio: float
+    low: float
+    high: float
+    goal: float  # the ratio is to be no more
+
+    @property
+    def verdict(self) -> Literal["kept", "missed", "unclear"]:
+        """Kept or missed where the whole interval says so."""
+        if self.high <= self.goal:
+            return "kept"
+        return "missed" if self.low > self.goal else "unclear"
+
+
 class Results(_Part):
     """One run: every spawn, the figures made from them, and what the run stood on."""
 
@@ -112,6 +151,8 @@ class Results(_Part):
     load_average_1min: LoadAverage
     spawns: tuple[SpawnRecord, ...] = ()
     figures: dict[str, float] = Field(default_factory=dict)
+    comparisons: tuple[Comparison, ...] = ()
+    load: tuple[LoadSample, ...] = ()
     failures: tuple[str, ...] = ()  # what was not as promised, a line each
 
     def write(self, folder: Path) -> Path:
@@ -170,6 +211,9 @@ class Run:
         figures: dict[str, float],
         versions: dict[str, str] | None = None,
         failures: Sequence[str] = (),
+        *,
+        comparisons: Sequence[Comparison] = (),
+        load: Sequence[LoadSample] = (),
     ) -> Results:
         """All that was measured; `versions` adds the facility's to the harness's own."""
         return Results(
@@ -183,6 +227,8 @@ class Run:
             load_average_1min=LoadAverage(begin=self._load_begin, end=os.getloadavg()[0]),
             spawns=tuple(spawns),
             figures=figures,
+            comparisons=tuple(comparisons),
+            load=tuple(load),
             failures=tuple(failures),
         )
 

@@ -1,6 +1,8 @@
 """One behaviour, measured: spawn, follow the progress, kernel idle, first cell, stop."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 from testbed.errors import ScenarioFailed, TestbedError
 from testbed.hub_client import HubClient, Options, Spawn, SpawnFailed, SpawnRefused
@@ -9,6 +11,32 @@ from testbed.results import SpawnRecord, stamp
 
 # A cell that anybody can run and whose answer proves that it ran.
 _FIRST_CELL, _ANSWER = "6 * 7", "42"
+
+
+@dataclass
+class Attempt:
+    """A spawn and how far it came."""
+
+    spawn: Spawn
+    outcome: Literal["ready", "failed", "bed_broke"] = "ready"
+    reason: str = ""
+    mine: bool = True  # whether there may be a server of this spawn
+
+    def go_on(self, deed: Callable[[], None]) -> None:
+        """Do something more where all went well so far; a failure is noted, and is not raised."""
+        if self.outcome != "ready":
+            return
+        try:
+            deed()
+        except SpawnFailed as error:
+            self.outcome, self.reason = "failed", error.reason
+        except SpawnRefused as error:
+            # Perhaps because a server of theirs runs already: that is not ours to stop.
+            self.outcome, self.reason, self.mine = "failed", str(error), False
+        except ScenarioFailed as error:
+            self.outcome, self.reason = "failed", str(error)
+        except TestbedError as error:
+            self.outcome, self.reason = "bed_broke", str(error)
 
 
 class RoundTrip:
@@ -40,24 +68,28 @@ class RoundTrip:
             number: Which round it is, from 0.
             while_running: Something more to do in the running server, after the first cell.
         """
-        spawn = Spawn(self._client.user, self._server, self._options)
-        outcome, reason, mine = "ready", "", True
-        try:
-            for _ in self._client.follow(spawn, timeout_s=self._timeout_s):
+        attempt = self.begin()
+        attempt.go_on(lambda: self._first_cell(attempt.spawn))
+        if while_running:
+            do = while_running
+            attempt.go_on(lambda: do(self._client, self._server))
+        return self.end(attempt, number)
+
+    def begin(self) -> Attempt:
+        """From the click until the server is ready, or failed."""
+        attempt = Attempt(Spawn(self._client.user, self._server, self._options))
+
+        def until_ready() -> None:
+            for _ in self._client.follow(attempt.spawn, timeout_s=self._timeout_s):
                 pass
-            self._first_cell(spawn)
-            if while_running:
-                while_running(self._client, self._server)
-        except SpawnFailed as error:
-            outcome, reason = "failed", error.reason
-        except SpawnRefused as error:
-            # Perhaps because a server of theirs runs already: that is not ours to stop.
-            outcome, reason, mine = "failed", str(error), False
-        except ScenarioFailed as error:
-            outcome, reason = "failed", str(error)
-        except TestbedError as error:
-            outcome, reason = "bed_broke", str(error)
-        if mine:
+
+        attempt.go_on(until_ready)
+        return attempt
+
+    def end(self, attempt: Attempt, number: int) -> SpawnRecord:
+        """Stop the server and make the record."""
+        spawn, outcome, reason = attempt.spawn, attempt.outcome, attempt.reason
+        if attempt.mine:
             try:
                 asked, gone = self._client.stop(self._server, timeout_s=self._timeout_s)
                 spawn.own_unix_s.update(stop_asked=asked, gone=gone)

@@ -167,9 +167,12 @@ class _Proof:
 
 
 def show(verdict: Verdict, console: Console) -> None:
-    """Print the latency table and what failed."""
-    backends = list(dict.fromkeys(record.backend for record in verdict.results.spawns))
-    console.print(latency_table.table(verdict.results.spawns, backends))
+    """Print the latency table, of the portal's own spawns, and what failed."""
+    records = [r for r in verdict.results.spawns if r.target == "portal" and not r.burst]
+    backends = list(dict.fromkeys(record.backend for record in records))
+    console.print(latency_table.table(records, backends))
+    if verdict.results.comparisons:
+        console.print(latency_table.comparisons(verdict.results.comparisons))
     for name, value in verdict.figures.items():
         if not name.endswith("_s"):
             console.print(f"{name} {value:g}")

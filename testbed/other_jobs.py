@@ -1,0 +1,74 @@
+"""Other people's batch jobs: what makes a pool one that is in use."""
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from testbed.bed import Bed
+from testbed.errors import TestbedError
+from testbed.site import Person
+
+_SUBMIT = ("condor_submit", "-terse", "/dev/null")
+_JOB = (
+    "universe = vanilla", "executable = /bin/true", "transfer_executable = False",
+    "should_transfer_files = NO", "request_cpus = 1", "request_memory = 64MB",
+    "request_disk = 1MB",
+)  # fmt: skip
+
+
+@dataclass
+class OtherJobs:
+    """How many were submitted so far, and what went wrong."""
+
+    submitted: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def coming(
+    bed: Bed, access_points: Sequence[str], person: Person, every_s: float, seed: int
+) -> Iterator[OtherJobs]:
+    """Have a person submit a job that ends at once, at each access point, now and then.
+
+    Args:
+        access_points: Services with a schedd that people may submit to.
+        every_s: The mean time between two; they come at random (Poisson). 0: never.
+
+    Raises:
+        TestbedError: An access point would not have them.
+    """
+    jobs, over = OtherJobs(), threading.Event()
+    random = Random(seed)  # noqa: S311 - nothing secret
+
+    def submit() -> None:
+        while not over.wait(random.expovariate(1 / every_s)):
+            for service in access_points:
+                try:
+                    done = bed.exec(service, _argv(person), user=f"{person.uid}:{person.gid}")
+                except TestbedError as error:
+                    jobs.problems.append(str(error))
+                    continue
+                jobs.submitted += done.ok
+                if not done.ok:
+                    jobs.problems.append(f"{service}: {done.stderr.strip()[-500:]}")
+
+    thread = threading.Thread(target=submit, daemon=True, name="other people's jobs")
+    if every_s:
+        thread.start()
+    try:
+        yield jobs
+    finally:
+        over.set()
+        if every_s:
+            thread.join(timeout=90)
+    if jobs.problems:
+        raise TestbedError(
+            f"{len(jobs.problems)} of other people's jobs were not taken", seen=jobs.problems[0]
+        )
+
+
+def _argv(person: Person) -> list[str]:
+    lines = (*_JOB, f"initialdir = /home/{person.name}")
+    return [*_SUBMIT, *(word for line in lines for word in ("-append", line)), "-queue", "1"]
