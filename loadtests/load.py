@@ -52,7 +52,6 @@ def _options(parser: Any) -> None:
     # Plain types: a master sends it to its workers.
     parser.add_argument("--plan", default="", help="the plan as JSON; a worker gets its master's")
     parser.add_argument("--names", default="", help="the accounts, with commas between")
-    parser.add_argument("--server", default="load", help="name of every server")
     parser.add_argument("--notes", required=True, help="folder for notes of open visits")
     parser.add_argument("--records", required=True, help="file that gets one visit a line")
     parser.add_argument("--tally", required=True, help="file that gets the counts at the end")
@@ -212,7 +211,6 @@ def _surroundings(environment: Environment) -> tuple[Surroundings, WayIn]:
             logins=environment.af_logins,
             notes=environment.af_notes,
             environ=settings.load().environ,
-            server=environment.parsed_options.server,
             timeout_s=plan.timeout_s,
             cells=environment.af_cells,
         )

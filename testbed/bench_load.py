@@ -113,7 +113,8 @@ def run(
         failures += _reasons(records)
         if not part.master:
             planned = plan.people if shape.again else len(shape.arrivals_s) - load.turned_away
-            limits = tomllib.loads((loadtests_folder / "thresholds.toml").read_text("utf-8"))
+            told = tomllib.loads((loadtests_folder / "thresholds.toml").read_text("utf-8"))
+            limits = {**told.get("load", {}), "failed": told.get("failed", 0.0)}
             failures += breaches(records, [plan.backend], limits, planned=planned)
         if watch.waiting:
             failures.append(f"still queued {_JOBS_GONE_S:g} s after their servers: {watch}")
@@ -204,7 +205,7 @@ class _Load:
         self._loadtests, self._environ = loadtests_folder, environ
         self._part, self._page, self._say = part, page, say
         self._log = folder / ("locust-worker.log" if part.master else "locust.log")
-        self._server = f"load-{secrets.token_hex(3)}"
+        self._name = f"{os.getpid()}-{secrets.token_hex(3)}"
         self._read = 0
         self.turned_away = 0
         self.left_behind = 0
@@ -213,7 +214,7 @@ class _Load:
         """Run it to its end and clean up; what was not as promised, a line each."""
         failures: list[str] = []
         place = self._site.folder / NOTES
-        with OpenVisits.of_a_run(place, f"{os.getpid()}-{self._server}") as (notes, lock):
+        with OpenVisits.of_a_run(place, self._name) as (notes, lock):
             records = notes.folder / "records.jsonl"
             tally = notes.folder / "tally"
             with _ends_asked() as ended:
@@ -260,7 +261,7 @@ class _Load:
             argv += ["--worker", "--master-host", part.master, "--master-port", str(part.port)]
         else:
             names = ",".join(person.name for person in plan.accounts(self._site))
-            argv += ["--plan", plan.model_dump_json(), "--names", names, "--server", self._server]
+            argv += ["--plan", plan.model_dump_json(), "--names", names]
             argv += ["--stop-timeout", f"{plan.visit_s:g}"]
             argv += ["--web-host", "127.0.0.1", "--web-port", str(self._page.port), "--autostart",
                      "--autoquit", "3"] if self._page else ["--headless"]  # fmt: skip

@@ -15,6 +15,7 @@ CAUSES = {
     "token_refused": "the token is not known (401)",
     "not_allowed": "the token is known and has not the right (403)",
     "unknown_person": "the hub knows nobody of this name (404)",
+    "already_running": "a server of theirs runs that is not the load's (409)",
     "limit_reached": "too many spawns at once, or too many requests (429)",
     "request_refused": "the hub took the request for wrong (another 4xx)",
     "spawn_failed": "accepted, and failed with a reason of the hub's or the scheduler's",
@@ -27,15 +28,22 @@ CAUSES = {
 }
 
 _BY_STATUS = {401: "token_refused", 403: "not_allowed", 404: "unknown_person",
-              429: "limit_reached", 502: "facility_down", 503: "facility_down",
-              504: "facility_down"}  # fmt: skip
+              409: "already_running", 429: "limit_reached", 502: "facility_down",
+              503: "facility_down", 504: "facility_down"}  # fmt: skip
+# What JupyterHub says, with 403, to a token that it does not know.
+_NOBODYS = "missing or invalid credentials"
 
 
 def cause_of(error: Exception) -> str:
-    """The cause that an error stands for, one of `CAUSES`."""
+    """The cause that an error stands for, one of `CAUSES`.
+
+    Source: jupyterhub 6.1.1 `scopes.py`, `needs_scope`: 403 also for a token nobody has.
+    """
     match error:
         case HubUnreachable():
             return "facility_down"
+        case HubRefused() if error.status == 403 and _NOBODYS in error.message.lower():
+            return "token_refused"
         case HubRefused() if error.status < 400 or error.status >= 500:
             return _BY_STATUS.get(error.status, "other")
         case HubRefused():

@@ -196,8 +196,15 @@ class HubClient:
         return f"{path}/{quote(server)}" if server else path
 
     def servers(self) -> dict[str, dict[str, Any]]:
-        """The hub's model of each server of this person that runs, starts or stops."""
-        model: dict[str, Any] = self.get_json(f"/hub/api/users/{quote(self.user)}")
+        """The hub's model of each server of this person that runs, starts or stops.
+
+        Raises:
+            HubRefused: The token may not see them.
+        """
+        path = f"/hub/api/users/{quote(self.user)}"
+        model: dict[str, Any] = self.get_json(path)
+        if "servers" not in model:
+            raise HubRefused(f"GET {path}", 403, "the token may not see servers (read:servers)")
         return dict(model["servers"])
 
     def all_servers(self) -> dict[str, dict[str, Any]]:

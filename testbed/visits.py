@@ -29,6 +29,8 @@ Stay = Callable[[], None]
 
 # The log-ins before the clock are not what is measured, and must not wear the machine out.
 _LOGINS_AT_ONCE = 4
+# The default one: many hubs have no named servers, and those that do keep their names.
+_SERVER = ""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,6 @@ class Surroundings:
     logins: Logins
     notes: OpenVisits
     environ: Mapping[str, str]
-    server: str
     timeout_s: float
     cells: Sequence[str] = ()
 
@@ -142,6 +143,7 @@ class Visit:
                 self._client = self._way_in.known(self.name)
                 if self.behaviour.enters == "page":
                     self._way_in.see_page(self.name, self._stamps)
+            self._expect_no_server(self._client)
         except ExplainedError as error:
             self._go()
             return self.not_entered(error)
@@ -150,10 +152,10 @@ class Visit:
             hub=around.hub.name,
             backend=around.backend,
             options=around.site.backend(around.backend).options,
-            server=around.server,
+            server=_SERVER,
             timeout_s=around.timeout_s,
         )
-        self._note = around.notes.note(self._client, around.server, self._cut_short())
+        self._note = around.notes.note(self._client, _SERVER, self._cut_short())
         self._round = self._trip.begin(self._number, lambda _client, _server: self._work(stay))
         if self.behaviour.leaves and self._round.outcome == "ready":
             self._note = around.notes.update(
@@ -169,9 +171,7 @@ class Visit:
         if self._trip and self._round and self._round.mine:
             return self._end_round(self._trip, self._round)
         try:
-            asked, gone = stop_for_sure(
-                self._client, self._around.server, timeout_s=self._around.timeout_s
-            )
+            asked, gone = stop_for_sure(self._client, _SERVER, timeout_s=self._around.timeout_s)
         except ScenarioFailed:
             return None  # its note stays: whoever sweeps tries again
         record = self._note.record
@@ -179,8 +179,13 @@ class Visit:
         self._close()
         return record.model_copy(update={"own_unix_s": stamps})
 
+    def _expect_no_server(self, client: HubClient) -> None:
+        """What runs already is the person's own: it is neither measured nor stopped."""
+        if _SERVER in client.servers():
+            raise HubRefused("a server", 409, f"{self.name} has one already, not of this load")
+
     def _work(self, stay: Stay | None) -> None:
-        client, server = self._client, self._around.server
+        client, server = self._client, _SERVER
         assert client is not None  # noqa: S101 - there is none without
         with contextlib.suppress(HubRefused):  # a hub that is not our portal does not tell
             self._job_id = str(client.spawn_account(server).get("job_id") or "")
@@ -232,7 +237,7 @@ class Visit:
 
     def not_entered(self, error: ExplainedError) -> SpawnRecord:
         """The record of a visit that ended before the hub was reached."""
-        begun = Round(self._number, Spawn(self.name, self._around.server, {}))
+        begun = Round(self._number, Spawn(self.name, _SERVER, {}))
         begun.went_wrong(error)
         blank = self._blank(begun.cause, begun.reason)
         return blank.model_copy(update={"outcome": begun.outcome})
@@ -240,7 +245,7 @@ class Visit:
     def _blank(self, cause: str, reason: str) -> SpawnRecord:
         return SpawnRecord(
             user=self.name,
-            server=self._around.server,
+            server=_SERVER,
             hub=self._around.hub.name,
             backend=self._around.backend,
             round=self._number,
