@@ -44,6 +44,7 @@ _MOST_FAILURES = 3
 # How long everybody waits for the last one who logs in before a burst.
 _TOGETHER_S = 180.0
 _ANSWER_S = 30.0
+_WORKERS_END_S = 40.0
 
 
 @events.init_command_line_parser.add_listener
@@ -67,6 +68,7 @@ class Desk:
         self._records = Path(options.records)
         self._tally = Path(options.tally)
         self.pool = PeoplePool([name for name in options.names.split(",") if name])
+        self.ending = False
         self._prepared = 0
         self._together = gevent.event.Event()
         self._answers: dict[str, gevent.event.AsyncResult] = {}
@@ -177,6 +179,13 @@ def _end_with_the_starter(environment: Environment) -> None:
         while gevent.os.tp_read(sys.stdin.fileno(), 1024):
             pass
     environment.stop_timeout = 0.0
+    desk: Desk = environment.af_desk
+    if isinstance(environment.runner, MasterRunner):
+        # Workers end what they are in, and their records come, before they are sent away.
+        desk.ending = True
+        with gevent.Timeout(_WORKERS_END_S, False):
+            while desk.pool.held:
+                gevent.sleep(0.2)
     environment.runner.quit()
 
 
@@ -367,7 +376,7 @@ class Planned(LoadTestShape):
         everybody = len(shape.arrivals_s)
         all_came = shape.arrived(t_s) == everybody and not shape.again
         done = all_came and desk.pool.finished + desk.pool.turned_away >= everybody
-        if t_s < plan.seconds and not done:
+        if t_s < plan.seconds and not done and not desk.ending:
             return shape.arrived(t_s), float(everybody)
         # Whoever is in ends their visit, and what was left running is stopped.
         if not desk.pool.held or t_s > plan.seconds + plan.visit_s:

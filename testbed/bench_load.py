@@ -104,7 +104,7 @@ def run(
         failures += load.run(watch)
         after = _hub_clock(logins, failures) if before else None
         records = watch.records
-        figures = summary(records, plan.backend)
+        figures = summary(records)
         figures |= {"turned_away": load.turned_away, "left_behind": load.left_behind}
         if before and after:
             clock = compare_clocks(_as_the_hub_counts(records), after - before)
@@ -132,7 +132,7 @@ def run(
     return Verdict(results, failures)
 
 
-def summary(records: Sequence[SpawnRecord], backend: str) -> dict[str, float]:
+def summary(records: Sequence[SpawnRecord]) -> dict[str, float]:
     """Counts, failures by cause, and medians; a figure without a value is left out."""
     figures: dict[str, float] = {
         "visits": len(records),
@@ -140,11 +140,13 @@ def summary(records: Sequence[SpawnRecord], backend: str) -> dict[str, float]:
         "failed": sum(record.outcome != "ready" for record in records),
     }
     figures |= causes.counted(records)
-    figures |= latency_figures(records, [backend])
-    ready = spans(records, backend, "ready")
-    for name, q in (("p95", 0.95), ("p99", 0.99), ("max", 1.0)):
-        if (value := quantile(ready, q)) is not None:
-            figures[f"{backend}_ready_{name}_s"] = round(value, 4)
+    backends = sorted({record.backend for record in records})
+    figures |= latency_figures(records, backends)
+    for backend in backends:
+        ready = spans(records, backend, "ready")
+        for name, q in (("p95", 0.95), ("p99", 0.99), ("max", 1.0)):
+            if (value := quantile(ready, q)) is not None:
+                figures[f"{backend}_ready_{name}_s"] = round(value, 4)
     for name, begin, end in (
         ("login", "login_asked", "logged_in"),
         ("page", "page_asked", "page_shown"),

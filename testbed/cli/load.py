@@ -80,7 +80,7 @@ def load(
         behaviours=tuple(dict.fromkeys(behaviour or ["script"])),
         shape=shape,
         backend=backend or next(iter(site.backends)),
-        people=people,
+        people=1 if worker else people,  # how many come, its master says
         seconds=seconds,
         pause_s=polite if pause is None else pause,
         timeout_s=timeout,

@@ -186,7 +186,7 @@ def test_failures_are_counts_and_never_latencies() -> None:
         record(outcome="failed", cause="limit_reached", own_unix_s={"click": 100.0}),
         record(outcome="failed", cause="kernel_failed", own_unix_s=slow),
     ]
-    figures = bench_load.summary(records, "htcondor")
+    figures = bench_load.summary(records)
     assert figures["failed"] == 3
     assert (figures["failed_limit_reached"], figures["failed_kernel_failed"]) == (2, 1)
     assert figures["htcondor_ready_p50_s"] == figures["htcondor_ready_max_s"] == 1.0
