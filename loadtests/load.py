@@ -40,6 +40,7 @@ from testbed.visits import Surroundings, Visit, WayIn
 _numbers = itertools.count()
 # A failed visit shall not be followed by another one at once, and not by many.
 _AFTER_FAILURE_S = 5.0
+_AFTER_LIMIT_S = 30.0
 _MOST_FAILURES = 3
 # How long everybody waits for the last one who logs in before a burst.
 _TOGETHER_S = 180.0
@@ -241,12 +242,13 @@ class Person(User):
         self.visit: Visit | None = None
         self.round = 0
         self.failures = 0
+        self.rest_s = 0.0
         self.is_done = False
 
     def wait_time(self) -> float:
         if self.is_done:
             return 24 * 3600.0  # until it is stopped
-        return max(self.plan.pause_s, _AFTER_FAILURE_S) if self.failures else self.plan.pause_s
+        return max(self.plan.pause_s, self.rest_s)
 
     @task
     def come(self) -> None:
@@ -319,7 +321,12 @@ class Person(User):
                 self._fire("spawn", phase, span)
         if record.outcome != "ready":
             self._fire("failed", record.cause or "other", 0.0, ExplainedError(record.reason))
-        self.failures = 0 if record.outcome == "ready" else self.failures + 1
+        if record.outcome == "ready":
+            self.failures, self.rest_s = 0, 0.0
+        else:
+            self.failures += 1
+            limited = record.cause == "limit_reached"
+            self.rest_s = _AFTER_LIMIT_S if limited else _AFTER_FAILURE_S
         if self.failures >= _MOST_FAILURES:
             self.is_done = True
 

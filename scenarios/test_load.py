@@ -16,6 +16,7 @@ from testbed import bench_load
 from testbed.bed import Bed
 from testbed.hub_client import HubClient, expect_ok
 from testbed.load_plan import LoadPlan
+from testbed.load_process import NOTES
 from testbed.logins import Logins, Visitor
 from testbed.promises import expect_within
 from testbed.results import HUB_PHASES, Results, SpawnRecord
@@ -102,7 +103,7 @@ def test_a_burst_by_two_behaviours_is_on_record_and_leaves_nothing(
     figures = verdict.figures
     assert (figures["failed"], figures["orphans"], figures["left_behind"]) == (0, 0, 0)
     assert figures["clock_own_count"] == figures["clock_hub_metric_count"] == 4
-    assert not list((site.folder / bench_load.NOTES).glob("*/*.json"))
+    assert not list((site.folder / NOTES).glob("*/*.json"))
 
 
 def expect_in_order(record: SpawnRecord) -> None:
@@ -201,4 +202,4 @@ def test_an_end_in_the_midst_leaves_nothing(
     assert "ended by SIGTERM before the load was over" in results.failures
     assert [record.cause for record in results.spawns] == ["cut_short"]
     assert "gone" in results.spawns[0].own_unix_s
-    assert not list((site.folder / bench_load.NOTES).glob("*/*.json"))
+    assert not list((site.folder / NOTES).glob("*/*.json"))

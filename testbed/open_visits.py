@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from testbed.errors import ScenarioFailed
+from testbed.errors import ScenarioFailed, UsageError
 from testbed.hub_client import HubClient, HubRefused, HubUnreachable
 from testbed.promises import expect_within
 from testbed.results import SpawnRecord
@@ -68,9 +68,19 @@ class OpenVisits:
 
         Args:
             place: Where all runs' folders are.
+
+        Raises:
+            UsageError: The folder cannot be made.
         """
         folder = place / name
-        folder.mkdir(mode=0o700, parents=True)
+        try:
+            folder.mkdir(mode=0o700, parents=True)
+        except OSError as error:
+            raise UsageError(
+                "notes of open visits cannot be kept beside the site file",
+                seen=f"{folder}: {error.strerror}",
+                cure="copy the site file to where you may write",
+            ) from error
         lock = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
         notes = cls(folder)

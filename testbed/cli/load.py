@@ -63,7 +63,7 @@ def load(
 
     Ends by itself, and stops every server that it started, also when it is interrupted.
     """
-    from testbed import bench_load
+    from testbed import bench_load, load_process
     from testbed.bed import Bed
     from testbed.load_plan import LoadPlan
 
@@ -96,8 +96,8 @@ def load(
             folder=folder,
             loadtests_folder=bed.settings.home / "loadtests",
             bed=judged_bed,
-            part=bench_load.Part(workers=master, master=worker, host=bind, port=port),
-            page=bench_load.Page(web_port) if web else None,
+            part=load_process.Part(workers=master, master=worker, host=bind, port=port),
+            page=load_process.Page(web_port) if web else None,
             say=say,
         )
     judge._end(verdict, folder, as_json)

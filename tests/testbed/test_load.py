@@ -10,15 +10,25 @@ import pytest
 from testbed import bench_load, causes
 from testbed.bench_spawn import compare_clocks
 from testbed.errors import LoginRefused, NotInTime, ScenarioFailed, TestbedError, UsageError
-from testbed.hub_client import HubRefused, HubUnreachable, Spawn, SpawnFailed, SpawnRefused
+from testbed.hub_client import (
+    HubClient,
+    HubRefused,
+    HubUnreachable,
+    Spawn,
+    SpawnFailed,
+    SpawnRefused,
+)
 from testbed.hub_metrics import Spread
 from testbed.job_watch import JobWatch
 from testbed.kernels import CellFailed, KernelDied
 from testbed.load_plan import LoadPlan, suitable
+from testbed.load_process import read_records
 from testbed.load_shapes import SHAPES, Shape
+from testbed.open_visits import OpenVisits
 from testbed.orphans import Job
 from testbed.people_pool import PeoplePool
 from testbed.results import SpawnRecord
+from testbed.secret import Secret
 from testbed.site import Site, parse_site
 
 SECONDS = 600.0
@@ -267,6 +277,7 @@ def test_clocks_of_other_spawns_disagree() -> None:
     records = [record(own_unix_s={"click": 0.0, "accepted": 0.0, "http": 1.0})]
     clock = compare_clocks(records, Spread(2, 2.0))
     assert "1 spawns, the hub's own metric 2" in bench_load.clock_failures(clock)[0]
+    assert bench_load.clock_failures(clock, alone=False) == []  # others spawn there too
 
 
 # Files and jobs
@@ -275,7 +286,7 @@ def test_clocks_of_other_spawns_disagree() -> None:
 def test_a_record_cut_off_or_of_another_version_is_counted_and_not_read() -> None:
     good = record(own_unix_s={"click": 1.0}).model_dump_json()
     text = f"{good}\n" + good.replace('"user"', '"person"') + f"\n{good[:40]}\n{good}"
-    found, broken = bench_load.read_records(text)
+    found, broken = read_records(text)
     assert (len(found), broken) == (2, 2)
 
 
@@ -294,3 +305,43 @@ def test_job_gone_is_stamped_when_no_look_shows_the_job() -> None:
     assert watch.records[0].own_unix_s["job_gone"] > 2.0
     assert "job_gone" not in watch.records[1].own_unix_s
     watch.look()  # nothing to ask for: the queues are left alone
+
+
+# Notes of open visits
+
+
+def client(name: str) -> HubClient:
+    return HubClient("https://hub.example.org", name, Secret("t0ken"), token_id="a7")
+
+
+def test_a_note_reads_back_and_only_its_owner_may_read_it(tmp_path: Path) -> None:
+    with OpenVisits.of_a_run(tmp_path, "run") as (notes, _):
+        note = notes.note(client("alice"), "", record())
+        assert note.path.stat().st_mode & 0o777 == 0o600
+        assert note.path.parent.stat().st_mode & 0o777 == 0o700
+        notes.update(note, record(behaviour="leaver"))
+        (found,) = notes.left()
+        assert (found.client.url, found.client.user) == ("https://hub.example.org", "alice")
+        assert (found.client.token, found.client.token_id) == ("t0ken", "a7")
+        assert (found.record.behaviour, found.server) == ("leaver", "")
+        notes.done(note)
+        assert notes.left() == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_a_dead_runs_notes_are_anybodys_to_sweep(tmp_path: Path) -> None:
+    """The lock lives as long as any process of the run; a folder with notes stays."""
+    with OpenVisits.of_a_run(tmp_path, "run") as (notes, _):
+        notes.note(client("alice"), "", record())
+        assert OpenVisits.of_dead_runs(tmp_path) == []
+    (dead,) = OpenVisits.of_dead_runs(tmp_path)
+    assert [note.client.user for note in dead.left()] == ["alice"]
+    dead.remove()
+    assert OpenVisits.of_dead_runs(tmp_path) == []
+
+
+def test_notes_that_cannot_be_kept_are_a_usage_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    run = OpenVisits.of_a_run(tmp_path / "file", "run")
+    with pytest.raises(UsageError, match="cannot be kept"), run:
+        pass
