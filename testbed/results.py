@@ -21,8 +21,8 @@ SCHEMA_VERSION: Literal[1] = 1
 HUB_PHASES = ("accepted", "submitted", "matched", "executing", "hello", "http", "routed")
 # All phases as the judges stamp them with their own clock.
 OWN_PHASES = (
-    "click", *HUB_PHASES, "ready", "kernel_asked", "kernel_idle", "first_cell", "stop_asked",
-    "gone", "job_gone",
+    "click", *HUB_PHASES, "ready", "kernel_asked", "kernel_idle", "first_cell", "computed",
+    "stop_asked", "gone", "job_gone",
 )  # fmt: skip
 # What a person does before the click, where a behaviour has it.
 ENTRY_PHASES = ("login_asked", "logged_in", "page_asked", "page_shown")
