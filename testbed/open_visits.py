@@ -127,9 +127,18 @@ class OpenVisits:
         )
         return Note(note.path, note.client, note.server, record)
 
-    def done(self, note: Note) -> None:
-        """Take a note away: nothing of it is left."""
-        note.path.unlink(missing_ok=True)
+    def done(self, note: Note) -> bool:
+        """Take a note away: nothing of it is left.
+
+        Returns:
+            Whether it was still there. Of several who end the same visit at once, only who
+            took the note away tells of it.
+        """
+        try:
+            note.path.unlink()
+        except FileNotFoundError:
+            return False
+        return True
 
     def left(self) -> list[Note]:
         """What was not taken away."""
@@ -155,14 +164,16 @@ class OpenVisits:
             try:
                 asked, gone = stop_for_sure(note.client, note.server, timeout_s=timeout_s)
             except ScenarioFailed as error:
+                if not note.path.exists():
+                    return  # somebody else could
                 swept.left.append(note.record)
                 swept.why.append(f"{note.client.user}/{note.server} may still run: {error}")
                 return
             with contextlib.suppress(ScenarioFailed):
                 note.client.revoke()
             stamps = {**note.record.own_unix_s, "stop_asked": asked, "gone": gone}
-            swept.ended.append(note.record.model_copy(update={"own_unix_s": stamps}))
-            self.done(note)
+            if self.done(note):
+                swept.ended.append(note.record.model_copy(update={"own_unix_s": stamps}))
 
         with ThreadPoolExecutor(max_workers=_STOPS_AT_ONCE) as pool:
             list(pool.map(end, self.left()))

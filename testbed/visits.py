@@ -132,8 +132,8 @@ class Visit:
             stay: Waits for as long as the server shall be kept.
 
         Returns:
-            The visit's record; None while a server of it may be there: left on purpose, or
-            because it would not stop.
+            The visit's record; None while a server of it may be there (left on purpose, or
+            because it would not stop), or where a sweep tells of it.
         """
         around = self._around
         try:
@@ -176,8 +176,7 @@ class Visit:
             return None  # its note stays: whoever sweeps tries again
         record = self._note.record
         stamps = {**record.own_unix_s, "stop_asked": asked, "gone": gone}
-        self._close()
-        return record.model_copy(update={"own_unix_s": stamps})
+        return record.model_copy(update={"own_unix_s": stamps}) if self._close() else None
 
     def _expect_no_server(self, client: HubClient) -> None:
         """What runs already is the person's own: it is neither measured nor stopped."""
@@ -203,14 +202,14 @@ class Visit:
             # Not gone yet: it is tried again, and the record is whole only then.
             self._note = self._around.notes.update(self._note, record)
             return None
-        self._close()
-        return record
+        return record if self._close() else None
 
-    def _close(self) -> None:
-        if self._note:
-            self._around.notes.done(self._note)
-            self._note = None
+    def _close(self) -> bool:
+        """Take the note away; False where a sweep has done so already, and tells of it."""
+        mine = self._note is not None and self._around.notes.done(self._note)
+        self._note = None
         self._go()
+        return mine
 
     def _go(self) -> None:
         """Log out and give the token back, where both were this visit's own."""

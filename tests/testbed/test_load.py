@@ -324,7 +324,8 @@ def test_a_note_reads_back_and_only_its_owner_may_read_it(tmp_path: Path) -> Non
         assert (found.client.url, found.client.user) == ("https://hub.example.org", "alice")
         assert (found.client.token, found.client.token_id) == ("t0ken", "a7")
         assert (found.record.behaviour, found.server) == ("leaver", "")
-        notes.done(note)
+        assert notes.done(note)
+        assert not notes.done(note)  # of two who end it, one tells
         assert notes.left() == []
     assert list(tmp_path.iterdir()) == []
 
