@@ -67,6 +67,12 @@ def enter(
         ) from error
     if entered.enrolled:
         site.keep_totp(person, entered.enrolled)
+    if entered.page.status_code >= 500:
+        raise HubUnreachable(
+            f"no page of {url}",
+            seen=f"HTTP {entered.page.status_code}: {_title(entered.page.text)}",
+            cure="testbed status",
+        )
     if entered.page.status_code >= 400 or not entered.page.url.startswith(f"{url}/"):
         raise LoginRefused(
             f"{person.name} is logged in, but gets no page of {url}",
@@ -112,9 +118,32 @@ def client(site: Site, hub: Hub, person: Person, browser: requests.Session) -> H
             f"no token made at {url}", seen=brief(error), cure="testbed status"
         ) from error
     expect_ok(made, f"POST {path}")
+    token = made.json()
     return HubClient(
-        site.api_url(hub), person.name, Secret(made.json()["token"]), verify=site.verify
+        site.api_url(hub),
+        person.name,
+        Secret(token["token"]),
+        verify=site.verify,
+        token_id=str(token.get("id", "")),
     )
+
+
+def leave(site: Site, hub: Hub, browser: requests.Session) -> None:
+    """Log out, as a person does by the page's own link: servers and tokens go on.
+
+    Raises:
+        HubUnreachable: No answer.
+    """
+    if site.login.kind == "keycloak":
+        url = f"{str(site.front_door).rstrip('/')}/logout"
+    else:
+        url = f"{site.entry_url(hub)}/hub/logout"
+    try:
+        browser.get(url, timeout=REQUEST_TIMEOUT_S)
+    except requests.RequestException as error:
+        raise HubUnreachable(
+            f"no answer of {url}", seen=brief(error), cure="testbed status"
+        ) from error
 
 
 def fetch_data_token(site: Site, hub: Hub, browser: requests.Session) -> None:

@@ -32,6 +32,10 @@ class LoginRefused(ScenarioFailed):
     """Name, password or code were not taken; `seen` has the login page's own words."""
 
 
+class NotInTime(ScenarioFailed):
+    """What was promised had not come when the time was over."""
+
+
 class UsageError(ExplainedError):
     """What was typed, or stands in a file that a person wrote, cannot be followed."""
 

@@ -10,9 +10,10 @@ from typing import Any
 from urllib.parse import quote
 
 import requests
+from urllib3.exceptions import NewConnectionError
 
 from testbed import loopback
-from testbed.errors import ScenarioFailed
+from testbed.errors import NotInTime, ScenarioFailed
 from testbed.promises import expect_within
 from testbed.results import HUB_PHASES, stamp
 from testbed.secret import Secret
@@ -23,10 +24,19 @@ Options = Mapping[str, str | int]
 # (`keepalive_interval` of its progress handler), so longer silence means it is gone.
 _STREAM_SILENCE_S = 30.0
 REQUEST_TIMEOUT_S = 60.0
+# How long the answer to a spawn's request may come after its progress stream failed.
+_LAST_WORD_S = 5.0
+# What a front door answers for a hub that is not there.
+_NOBODY_BEHIND = (502, 503, 504)
 
 
 class HubUnreachable(ScenarioFailed):
-    """The hub did not answer, or broke off its answer."""
+    """The hub did not answer, or broke off its answer.
+
+    `sent` is False where there was not even a connection: nothing was asked of it.
+    """
+
+    sent = True
 
 
 class HubRefused(ScenarioFailed):
@@ -84,16 +94,28 @@ class Spawn:
 class HubClient:
     """A person's API token at a hub, and what can be done with it."""
 
-    def __init__(self, url: str, user: str, token: Secret, *, verify: str | bool = True) -> None:
+    def __init__(
+        self,
+        url: str,
+        user: str,
+        token: Secret,
+        *,
+        verify: str | bool = True,
+        token_id: str = "",
+    ) -> None:
         self.url = url.rstrip("/")
         self.user = user
         self.verify = verify
+        self.token_id = token_id  # of a token that the judges made themselves
         self._session = loopback.session(verify)
         self._session.headers["Authorization"] = f"token {token}"
 
     def again(self, token: Secret | None = None) -> "HubClient":
         """The same person at the same hub with connections of its own, or with another token."""
-        return HubClient(self.url, self.user, token or self.token, verify=self.verify)
+        mine = "" if token else self.token_id
+        return HubClient(
+            self.url, self.user, token or self.token, verify=self.verify, token_id=mine
+        )
 
     @property
     def token(self) -> Secret:
@@ -113,6 +135,21 @@ class HubClient:
     def close(self) -> None:
         """Drop the connections; the token stays valid until it expires."""
         self._session.close()
+
+    def revoke(self) -> None:
+        """Take back the token, if the judges made it; the hub knows it no more.
+
+        Raises:
+            HubRefused: The hub would not.
+            HubUnreachable: No answer.
+        """
+        if not self.token_id:
+            return
+        path = f"/hub/api/users/{quote(self.user)}/tokens/{quote(self.token_id)}"
+        answer = self.request("DELETE", path)
+        if answer.status_code not in (403, 404):  # it is gone already
+            expect_ok(answer, f"DELETE {path}")
+        self.token_id = ""
 
     # Requests
 
@@ -135,9 +172,11 @@ class HubClient:
                 method, self.url + path, timeout=timeout_s, allow_redirects=False, **more
             )
         except requests.RequestException as error:
-            raise HubUnreachable(
+            unreachable = HubUnreachable(
                 f"{method} {path} got no answer", seen=brief(error), cure="testbed status"
-            ) from error
+            )
+            unreachable.sent = not _never_connected(error)
+            raise unreachable from error
 
     def get_json(self, path: str) -> Any:
         """The JSON at a path.
@@ -157,8 +196,15 @@ class HubClient:
         return f"{path}/{quote(server)}" if server else path
 
     def servers(self) -> dict[str, dict[str, Any]]:
-        """The hub's model of each server of this person that runs, starts or stops."""
-        model: dict[str, Any] = self.get_json(f"/hub/api/users/{quote(self.user)}")
+        """The hub's model of each server of this person that runs, starts or stops.
+
+        Raises:
+            HubRefused: The token may not see them.
+        """
+        path = f"/hub/api/users/{quote(self.user)}"
+        model: dict[str, Any] = self.get_json(path)
+        if "servers" not in model:
+            raise HubRefused(f"GET {path}", 403, "the token may not see servers (read:servers)")
         return dict(model["servers"])
 
     def all_servers(self) -> dict[str, dict[str, Any]]:
@@ -185,7 +231,7 @@ class HubClient:
             SpawnRefused: The request was not accepted.
             SpawnFailed: It was accepted and failed, with the reason the person was told.
             HubUnreachable: The hub fell silent in between.
-            ScenarioFailed: Neither ready nor failed after `timeout_s`.
+            NotInTime: Neither ready nor failed after `timeout_s`.
         """
         spawn = Spawn(self.user, server, dict(options))
         for _ in self.follow(spawn, timeout_s=timeout_s):
@@ -203,18 +249,24 @@ class HubClient:
         while True:
             answered = request.answered
             failure: Progress | None = None
-            for event in self._events(spawn, deadline):
-                if event.failed:
-                    failure = event
-                    break
-                spawn.events.append(event)
-                yield event
-                if event.ready:
-                    spawn.own_unix_s["ready"] = event.own_unix_s
-                    # A server that already ran is ready too, but it was not this spawn.
-                    request.wait(max(0.0, deadline - time.monotonic()))
-                    request.raise_if_refused(spawn)
-                    return
+            try:
+                for event in self._events(spawn, deadline):
+                    if event.failed:
+                        failure = event
+                        break
+                    spawn.events.append(event)
+                    yield event
+                    if event.ready:
+                        spawn.own_unix_s["ready"] = event.own_unix_s
+                        # A server that already ran is ready too, but it was not this spawn.
+                        request.wait(max(0.0, deadline - time.monotonic()))
+                        request.raise_if_refused(spawn)
+                        return
+            except (HubRefused, HubUnreachable):
+                # What became of the request itself says more than that nobody tells of it.
+                request.wait(_LAST_WORD_S)
+                request.raise_if_refused(spawn)
+                raise
             # The hub tells of the last spawn's failure until it has accepted this one,
             # so a failure counts only if it was read after the request was answered.
             if failure and answered:
@@ -223,7 +275,7 @@ class HubClient:
                 raise SpawnFailed(spawn, failure.message)
             request.raise_if_refused(spawn)
             if time.monotonic() >= deadline:
-                raise ScenarioFailed(
+                raise NotInTime(
                     f"{spawn.user}/{spawn.server} not ready after {timeout_s:g} s",
                     seen=f"last told: {spawn.messages[-1] if spawn.messages else 'nothing'}",
                     cure=self.log_command,
@@ -265,7 +317,7 @@ class HubClient:
 
         Raises:
             HubRefused: The hub would not.
-            ScenarioFailed: Still there after `timeout_s`.
+            NotInTime: Still there after `timeout_s`.
         """
         asked = time.time()
         path = f"/hub/api/users/{quote(self.user)}"
@@ -323,6 +375,12 @@ class _SpawnRequest:
             raise self._error
         if self._answer is not None and not self._answer.ok:
             message = _message(self._answer)
+            if self._answer.status_code in _NOBODY_BEHIND and not _is_hubs(self._answer):
+                raise HubUnreachable(
+                    f"POST {self._path} reached no hub",
+                    seen=f"HTTP {self._answer.status_code}: {message}",
+                    cure="testbed status",
+                )
             # The hub answers 500 to a spawn that it had accepted and that failed at once.
             if self._answer.status_code >= 500:
                 raise SpawnFailed(spawn, message)
@@ -355,6 +413,20 @@ def expect_ok(answer: requests.Response, request: str) -> None:
     """Raise HubRefused, with what the answer says, for any status but 2xx."""
     if not answer.ok or answer.is_redirect:
         raise HubRefused(request, answer.status_code, _message(answer))
+
+
+def _never_connected(error: requests.RequestException) -> bool:
+    """Whether a request failed before any of it was on the wire."""
+    why = error.args[0] if error.args else None
+    return isinstance(getattr(why, "reason", None), NewConnectionError)
+
+
+def _is_hubs(answer: requests.Response) -> bool:
+    """Whether an error is a hub's own: only its JSON names the status."""
+    try:
+        return "status" in answer.json()
+    except (ValueError, TypeError):
+        return False
 
 
 def _message(answer: requests.Response) -> str:

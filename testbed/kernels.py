@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode
 import websocket
 
 from testbed import loopback
-from testbed.errors import ScenarioFailed
+from testbed.errors import NotInTime, ScenarioFailed
 from testbed.hub_client import HubClient, HubRefused, HubUnreachable
 
 Message = dict[str, Any]
@@ -209,7 +209,7 @@ class Kernel:
             When that was heard, unix seconds.
 
         Raises:
-            ScenarioFailed: Not in time.
+            NotInTime: It was not.
         """
         asked = self.send("shell", "kernel_info_request", {})
         deadline = time.monotonic() + timeout_s
@@ -217,14 +217,14 @@ class Kernel:
             message = self.receive(left)
             if message and _is_idle(message, asked):
                 return time.time()
-        raise ScenarioFailed(f"the kernel behind {self._path} not idle after {timeout_s:g} s")
+        raise NotInTime(f"the kernel behind {self._path} not idle after {timeout_s:g} s")
 
     def run(self, code: str, timeout_s: float = 60.0) -> CellResult:
         """Run a piece of code to its end.
 
         Raises:
             CellFailed: It raised.
-            ScenarioFailed: It did not end in time.
+            NotInTime: It did not end in time.
             KernelDied: The kernel went away under it.
         """
         asked = self.ask_to_run(code)
@@ -251,7 +251,7 @@ class Kernel:
             idle = idle or _is_idle(message, asked)
             if idle and replied:
                 return CellResult("".join(stdout), value)
-        raise ScenarioFailed(f"a cell in {self._path} did not end in {timeout_s:g} s", seen=code)
+        raise NotInTime(f"a cell in {self._path} did not end in {timeout_s:g} s", seen=code)
 
     def interrupt(self) -> None:
         """Interrupt what runs."""

@@ -1,5 +1,6 @@
 """Logged-in people of a site, each logged in once and only when first asked for."""
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
@@ -7,7 +8,7 @@ from typing import Self
 import requests
 
 from testbed import entry
-from testbed.errors import UsageError
+from testbed.errors import ScenarioFailed, UsageError
 from testbed.hub_client import HubClient
 from testbed.secret import Secret
 from testbed.site import Hub, Site
@@ -66,6 +67,26 @@ class Logins:
         if key not in self._clients:
             self._clients[key] = self._login(hub, name)
         return self._clients[key]
+
+    def browser(self, name: str) -> requests.Session:
+        """The browser session of somebody who has logged in with a password.
+
+        Raises:
+            UsageError: They have not.
+        """
+        if name not in self._browsers:
+            raise UsageError(f"{name} has no browser session", seen="a token needs none")
+        return self._browsers[name]
+
+    def leave(self) -> None:
+        """Take back the tokens made here and log everybody out, as far as the hubs let us."""
+        for client in self._clients.values():
+            with contextlib.suppress(ScenarioFailed):
+                client.revoke()
+        for name, browser in self._browsers.items():
+            hub = next(self.site.hub(hub) for person, hub in self._clients if person == name)
+            with contextlib.suppress(ScenarioFailed):
+                entry.leave(self.site, hub, browser)
 
     def fetch_data_token(self, name: str, hub: Hub) -> None:
         """See `Visitor.fetch_data_token`."""

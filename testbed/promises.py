@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from testbed.errors import ScenarioFailed, TestbedError
+from testbed.errors import NotInTime, TestbedError
 from testbed.waiting import wait_until
 
 T = TypeVar("T")
@@ -20,7 +20,7 @@ def expect_within(
     """Call `check` until it returns something true, and return that; see `wait_until`.
 
     Raises:
-        ScenarioFailed: `timeout_s` went by: the promise named by `what` was not kept.
+        NotInTime: `timeout_s` went by: the promise named by `what` was not kept.
         TestbedError: `check` itself broke.
     """
     broke: TestbedError | None = None
@@ -38,4 +38,4 @@ def expect_within(
     except TestbedError as error:
         if error is broke:
             raise
-        raise ScenarioFailed(error.what, seen=error.seen, cure=error.cure) from error
+        raise NotInTime(error.what, seen=error.seen, cure=error.cure) from error

@@ -21,8 +21,11 @@ SCHEMA_VERSION: Literal[1] = 1
 HUB_PHASES = ("accepted", "submitted", "matched", "executing", "hello", "http", "routed")
 # All phases as the judges stamp them with their own clock.
 OWN_PHASES = (
-    "click", *HUB_PHASES, "ready", "kernel_asked", "kernel_idle", "first_cell", "stop_asked", "gone"
+    "click", *HUB_PHASES, "ready", "kernel_asked", "kernel_idle", "first_cell", "computed",
+    "stop_asked", "gone", "job_gone",
 )  # fmt: skip
+# What a person does before the click, where a behaviour has it.
+ENTRY_PHASES = ("login_asked", "logged_in", "page_asked", "page_shown")
 
 _PACKAGES = ("af-testbed", "jupyter_client", "locust", "nbclient", "pydantic", "requests")
 
@@ -53,6 +56,9 @@ class SpawnRecord(_Part):
     round: int = Field(default=0, ge=0)
     outcome: Literal["ready", "failed", "bed_broke"] = "ready"
     reason: str = ""
+    cause: str = ""  # of `testbed.causes`; empty for a spawn that became ready
+    behaviour: str = ""
+    job_id: str = ""  # the scheduler's, where the portal tells it
     own_unix_s: dict[str, float] = Field(default_factory=dict)
     hub_unix_s: dict[str, float] = Field(default_factory=dict)
 

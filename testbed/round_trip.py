@@ -4,39 +4,42 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from testbed.errors import ScenarioFailed, TestbedError
-from testbed.hub_client import HubClient, Options, Spawn, SpawnFailed, SpawnRefused
+from testbed.causes import cause_of
+from testbed.errors import ExplainedError, ScenarioFailed, TestbedError
+from testbed.hub_client import (
+    HubClient,
+    HubUnreachable,
+    Options,
+    Spawn,
+    SpawnFailed,
+    SpawnRefused,
+)
 from testbed.kernels import Kernel
 from testbed.results import SpawnRecord, stamp
 
 # A cell that anybody can run and whose answer proves that it ran.
 _FIRST_CELL, _ANSWER = "6 * 7", "42"
 
+WhileRunning = Callable[[HubClient, str], None]
+
 
 @dataclass
-class Attempt:
-    """A spawn and how far it came."""
+class Round:
+    """A round that has begun. `mine` says whether a server of it may be there."""
 
+    number: int
     spawn: Spawn
     outcome: Literal["ready", "failed", "bed_broke"] = "ready"
     reason: str = ""
-    mine: bool = True  # whether there may be a server of this spawn
+    cause: str = ""
+    mine: bool = True
 
-    def go_on(self, deed: Callable[[], None]) -> None:
-        """Do something more where all went well so far; a failure is noted, and is not raised."""
-        if self.outcome != "ready":
-            return
-        try:
-            deed()
-        except SpawnFailed as error:
-            self.outcome, self.reason = "failed", error.reason
-        except SpawnRefused as error:
-            # Perhaps because a server of theirs runs already: that is not ours to stop.
-            self.outcome, self.reason, self.mine = "failed", str(error), False
-        except ScenarioFailed as error:
-            self.outcome, self.reason = "failed", str(error)
-        except TestbedError as error:
-            self.outcome, self.reason = "bed_broke", str(error)
+    def went_wrong(self, error: ExplainedError) -> None:
+        """Note an error; the first one's cause is the round's."""
+        self.outcome = "bed_broke" if isinstance(error, TestbedError) else "failed"
+        reason = error.reason if isinstance(error, SpawnFailed) else str(error)
+        self.reason = "; ".join(filter(None, [self.reason, reason]))
+        self.cause = self.cause or cause_of(error)
 
 
 class RoundTrip:
@@ -59,51 +62,63 @@ class RoundTrip:
         self._server = server
         self._timeout_s = timeout_s
 
-    def run(
-        self, number: int, while_running: Callable[[HubClient, str], None] | None = None
-    ) -> SpawnRecord:
+    def run(self, number: int, while_running: WhileRunning | None = None) -> SpawnRecord:
         """One round from click to gone; a failure is in the record, and is not raised.
 
         Args:
             number: Which round it is, from 0.
             while_running: Something more to do in the running server, after the first cell.
         """
-        attempt = self.begin()
-        attempt.go_on(lambda: self._first_cell(attempt.spawn))
-        if while_running:
-            do = while_running
-            attempt.go_on(lambda: do(self._client, self._server))
-        return self.end(attempt, number)
+        return self.end(self.begin(number, while_running))
 
-    def begin(self) -> Attempt:
-        """From the click until the server is ready, or failed."""
-        attempt = Attempt(Spawn(self._client.user, self._server, self._options))
-
-        def until_ready() -> None:
-            for _ in self._client.follow(attempt.spawn, timeout_s=self._timeout_s):
+    def begin(
+        self, number: int, while_running: WhileRunning | None = None, *, first_cell: bool = True
+    ) -> Round:
+        """The first part of `run`: the server stays; without `first_cell` no kernel is begun."""
+        spawn = Spawn(self._client.user, self._server, self._options)
+        begun = Round(number, spawn)
+        try:
+            for _ in self._client.follow(spawn, timeout_s=self._timeout_s):
                 pass
+            if first_cell:
+                self._first_cell(spawn)
+            if while_running:
+                while_running(self._client, self._server)
+        except SpawnRefused as error:
+            # Perhaps because a server of theirs runs already: that is not ours to stop.
+            begun.went_wrong(error)
+            begun.mine = False
+        except HubUnreachable as error:
+            begun.went_wrong(error)
+            begun.mine = error.sent or bool(spawn.events)
+        except (ScenarioFailed, TestbedError) as error:
+            begun.went_wrong(error)
+        return begun
 
-        attempt.go_on(until_ready)
-        return attempt
-
-    def end(self, attempt: Attempt, number: int) -> SpawnRecord:
-        """Stop the server and make the record."""
-        spawn, outcome, reason = attempt.spawn, attempt.outcome, attempt.reason
-        if attempt.mine:
+    def end(self, begun: Round) -> SpawnRecord:
+        """The second part of `run`: the server is stopped."""
+        if begun.mine:
             try:
                 asked, gone = self._client.stop(self._server, timeout_s=self._timeout_s)
-                spawn.own_unix_s.update(stop_asked=asked, gone=gone)
+                begun.spawn.own_unix_s.update(stop_asked=asked, gone=gone)
+                begun.mine = False
             except ScenarioFailed as error:
-                outcome, reason = "failed", "; ".join(filter(None, [reason, str(error)]))
+                begun.went_wrong(error)
+        return self.record(begun)
+
+    def record(self, begun: Round) -> SpawnRecord:
+        """A round as it is now."""
+        spawn = begun.spawn
         return SpawnRecord(
             user=spawn.user,
             server=spawn.server,
             hub=self._hub,
             backend=self._backend,
             options=dict(spawn.options),
-            round=number,
-            outcome=outcome,
-            reason=reason,
+            round=begun.number,
+            outcome=begun.outcome,
+            reason=begun.reason,
+            cause=begun.cause,
             own_unix_s=spawn.own_unix_s,
             hub_unix_s=spawn.hub_unix_s,
         )

@@ -102,7 +102,7 @@ def run(
         versions = facility_versions(logins, bed)
         results = measured.results(proof.records, figures, versions, proof.failures)
         results.write(folder)
-        left = _orphans(bed, logins, site, proof.failures)
+        left = orphans_left(bed, logins, site, proof.failures)
     if left is not None:
         figures["orphans"] = left
         results = measured.results(proof.records, figures, versions, proof.failures)
@@ -209,7 +209,7 @@ def facility_versions(logins: Logins, bed: Bed | None) -> dict[str, str]:
     return found | (settings.versions(bed.settings) if bed else {})
 
 
-def _orphans(bed: Bed | None, logins: Logins, site: Site, failures: list[str]) -> int | None:
+def orphans_left(bed: Bed | None, logins: Logins, site: Site, failures: list[str]) -> int | None:
     """How many orphans are left; None where nobody may look."""
     if bed is None or not site.people("observer"):
         return None

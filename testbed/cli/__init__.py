@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from testbed.cli import front, gate, hubs, judge, lifecycle, look, output, people, report
+from testbed.cli import front, gate, hubs, judge, lifecycle, load, look, output, people, report
 from testbed.errors import ExplainedError
 
 app = typer.Typer(
@@ -41,6 +41,7 @@ app.command()(report.report)
 app.command()(lifecycle.down)
 bench.command()(judge.boot)
 bench.command()(judge.data)
+bench.command()(load.load)
 bench.command()(judge.login)
 bench.command()(judge.spawn)
 app.add_typer(bench, name="bench")
