@@ -242,9 +242,7 @@ class _Bench:
             if turn.burst:
                 # All are ready, or failed, before the first one leaves. No cells: the last
                 # one's time is to be the spawner's, not that of the others' kernels.
-                begun = list(
-                    pool.map(lambda trip: trip.begin(turn.round, first_cell=False), trips)
-                )
+                begun = list(pool.map(lambda trip: trip.begin(turn.round, first_cell=False), trips))
                 found = list(
                     pool.map(
                         lambda both: both[0].end(both[1]),

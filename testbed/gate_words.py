@@ -1,10 +1,8 @@
 """What a gate found, as rows of a table, Markdown for a merge request, JUnit, figures."""
 
-import html
-import re
-import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 
+from testbed import markup
 from testbed.gate import Comparison, Failures, Judgement
 
 # The ratio of two spans shorter than this is of noise.
@@ -98,11 +96,11 @@ def markdown(judgement: Judgement) -> str:
     """A summary that can be pasted into a merge request."""
     parts = [
         f"### testbed gate: {verdict_line(judgement)}",
-        _list(judgement.regressions),
-        _table(TOTAL_HEADINGS, total_rows(judgement)),
-        _list(judgement.warnings),
+        markup.bullets(judgement.regressions),
+        markup.table(TOTAL_HEADINGS, total_rows(judgement)),
+        markup.bullets(judgement.warnings),
         "<details><summary>Phases</summary>",
-        _table(PHASE_HEADINGS, phase_rows(judgement)),
+        markup.table(PHASE_HEADINGS, phase_rows(judgement)),
         "</details>",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -114,24 +112,14 @@ def junit(judgement: Judgement) -> bytes:
         (c.backend, c.name, c.words, c.verdict == "slower") for c in judgement.totals if c.judged
     ]
     cases += [(f.backend, "failures", f.words, f.regression) for f in judgement.failures]
-    suite = ET.Element(
-        "testsuite",
-        name="testbed gate",
-        tests=str(len(cases)),
-        failures=str(sum(bad for *_, bad in cases)),
-        errors="0",
-        skipped="0",
+    return markup.junit(
+        "testbed gate",
+        [
+            markup.Case(f"gate.{backend}", name, words, failed=bad)
+            for backend, name, words, bad in cases
+        ],
+        judgement.warnings,
     )
-    for backend, name, words, bad in cases:
-        case = ET.SubElement(suite, "testcase", classname=_legible(f"gate.{backend}"), name=name)
-        if bad:
-            ET.SubElement(case, "failure", message=_legible(words))
-        else:
-            ET.SubElement(case, "system-out").text = _legible(words)
-    if judgement.warnings:
-        ET.SubElement(suite, "system-out").text = "\n".join(map(_legible, judgement.warnings))
-    body: bytes = ET.tostring(suite, encoding="utf-8", xml_declaration=True)
-    return body
 
 
 def _total_row(c: Comparison) -> tuple[str, ...]:
@@ -160,23 +148,3 @@ def _failure_row(f: Failures) -> tuple[str, ...]:
         "",
         "more" if f.regression else "same",
     )
-
-
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join("| " + " | ".join(map(_escaped, line)) + " |" for line in lines)
-
-
-def _list(lines: Sequence[str]) -> str:
-    return "\n".join(f"- {_escaped(line)}" for line in lines)
-
-
-def _escaped(text: str) -> str:
-    """No mark-up, no link and no mention: names come from a file that anybody may have written."""
-    safe = re.sub(r"([\\`*_\[\]|~#])", r"\\\1", html.escape(_legible(text), quote=False))
-    return safe.replace("@", "@&#8203;").replace("://", ":&#8203;//")
-
-
-def _legible(text: str) -> str:
-    """Without control characters, which XML forbids and terminals obey."""
-    return "".join(c if c.isprintable() else " " for c in text)

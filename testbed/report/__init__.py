@@ -1,8 +1,9 @@
-"""`testbed report`: one HTML page of a run, made from its results.json."""
+"""`testbed report`: one HTML page of a run, made from its results.json; Markdown and JUnit too."""
 
 from pathlib import Path
 
 from testbed.errors import UsageError
+from testbed.report import summary
 from testbed.report.page import render
 from testbed.results import Results
 
@@ -28,8 +29,18 @@ def find(run: Path) -> Path:
 
 
 def write(results: Results, folder: Path) -> Path:
-    """Write `report.html` into a run's folder, whole or not at all."""
-    path, part = folder / NAME, folder / f"{NAME}.part"
-    part.write_text(render(results), encoding="utf-8")
-    part.replace(path)
-    return path
+    """Write `report.html`, `summary.md` and `junit.xml` into a run's folder, each whole or not.
+
+    Returns:
+        Where the page is.
+    """
+    made = {
+        NAME: render(results).encode(),
+        "summary.md": summary.markdown(results).encode(),
+        "junit.xml": summary.junit(results),
+    }
+    for name, content in made.items():
+        part = folder / f"{name}.part"
+        part.write_bytes(content)
+        part.replace(folder / name)
+    return folder / NAME
