@@ -1,5 +1,6 @@
 """Jobs that people submit from a session: they read data with a token that is renewed."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -100,6 +101,79 @@ def test_what_is_handed_on_is_of_no_use_to_others(
         assert kernel.run(OPENED.format(shown)).stdout == "eyJ\n"
     finally:
         kernel.run(f"os.unlink('{shown}')")
+
+
+# Submits a job of bob's that asks for a credential in one way or another, and prints what it got
+# within two renewals: each file of its credentials, but for his own.
+ASK = """
+import pathlib, subprocess, tempfile, time
+folder = pathlib.Path(tempfile.mkdtemp(dir=pathlib.Path.home(), prefix="asks-"))
+(folder / "job.sh").write_text('''#!/bin/bash
+# The starter writes below its folder, where a name leads out of it and back.
+mkdir -p "$_CONDOR_SCRATCH_DIR/alice" "$_CONDOR_SCRATCH_DIR/.condor_creds/alice"
+/usr/libexec/condor/condor_chirp set_job_attr OAuthServicesNeeded '"../alice/data"' 2>&1 | tail -1
+for _ in {1..75}; do sleep 1; done  # until the credentials were asked for anew
+find "$_CONDOR_SCRATCH_DIR" -name '*.use' -printf '%p %s\\n'
+''')
+(folder / "job.sh").chmod(0o755)
+(folder / "job.sub").write_text(f'''
+executable = {folder}/job.sh
+output = {folder}/out
+error = {folder}/error
+should_transfer_files = NO
++WantIOProxy = true
++OAuthServicesNeeded = REQUESTED
+queue
+''')
+def tried(*argv):
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60)
+done = tried("condor_submit", "-terse", str(folder / "job.sub"))
+print(done.returncode, done.stderr[-200:])
+job = done.stdout.split()[0]
+"""
+LATER = """
+edited = tried("condor_qedit", job, "OAuthServicesNeeded", '"../alice/data"')
+asked = tried("condor_q", job, "-af", "OAuthServicesNeeded").stdout.strip()
+print(asked, "|", edited.returncode, (edited.stdout + edited.stderr).strip())
+"""
+GOT = """
+out, error = folder / "out", folder / "error"
+ended = not tried("condor_q", job, "-af", "JobStatus").stdout.strip()
+print(ended, "|", out.read_text() if ended else "", error.read_text() if ended else "")
+"""
+
+
+@pytest.mark.needs("htcondor")
+def test_a_job_has_no_credential_but_its_owners(
+    session: tuple[HubClient, Kernel], bob: Visitor, spawn: Callable[..., Spawn]
+) -> None:
+    """By no name that leads elsewhere: submitted, as an expression, edited, or set by the job
+    itself, it gets nothing."""
+    client, _ = session
+    expect_within(30, lambda: not data_jobs.missing(client), what="alice's token is handed on")
+    his = bob.on("local")
+    spawn(his, "local")
+    names = ('"../alice/data"', '(time() > 0) ? "../alice/data" : "data"')
+    with contextlib.ExitStack() as kernels:
+        asking = []
+        for name in names:
+            kernel = kernels.enter_context(Kernel.start(his))
+            assert kernel.run(ASK.replace("REQUESTED", name)).stdout.startswith("0 ")
+            asking.append(kernel)
+        for kernel in asking:
+            asked, _, edited = kernel.run(LATER).stdout.partition(" | ")
+            assert asked == "undefined"
+            assert not edited.startswith("0 "), edited
+        for kernel in asking:
+            last = ""
+
+            def over(kernel: Kernel = kernel) -> bool:
+                nonlocal last
+                ended, _, last = kernel.run(GOT).stdout.partition(" | ")
+                return ended == "True"
+
+            expect_within(240, over, what="the job is over")
+            assert ".use" not in last
 
 
 def test_a_scheduler_that_does_not_take_it_is_told(

@@ -224,7 +224,7 @@ KEPT = {
     "htcondor": {
         "condor-ap-hub": ("/var/lib/condor", "/var/log/condor"),
         "condor-cm": ("/var/lib/condor", "/var/log/condor"),
-        "condor-ap": ("/var/lib/condor", "/var/spool/condor", "/var/log/condor"),
+        "condor-ap": ("/var/spool/condor", "/var/log/condor"),
     },
     "slurm": {
         "slurmctld": ("/var/lib/slurm",),

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from testbed.errors import ScenarioFailed
 from testbed.hub_client import HubClient
 from testbed.kernels import Kernel
 from testbed.promises import expect_within
@@ -50,8 +51,9 @@ job = done.stdout.split()[0]
 print(job)
 """
 _SEEN = """
-out, error = folder / "out", folder / "error"
-print(out.read_text() if out.exists() else "", error.read_text() if error.exists() else "")
+import json
+told = [path.read_text() if path.exists() else "" for path in (folder / "out", folder / "error")]
+print(json.dumps(told))
 """
 _END = """
 import shutil
@@ -86,7 +88,10 @@ def reading(
     kernel.run(_BEGIN.format(job=_JOB, scheduler=scheduler))
 
     def reads() -> list[dict[str, Any]]:
-        return [json.loads(line) for line in kernel.run(_SEEN).stdout.strip().splitlines()]
+        out, error = json.loads(kernel.run(_SEEN).stdout)
+        if error.strip():
+            raise ScenarioFailed(f"a job on {scheduler} went wrong", seen=error[-1500:])
+        return [json.loads(line) for line in out.splitlines(keepends=True) if line.endswith("\n")]
 
     try:
         expect_within(120, lambda: bool(reads()), what=f"a job on {scheduler} has read once")

@@ -6,7 +6,15 @@ from collections.abc import Callable, Iterator
 from testbed import health
 from testbed.bed import Bed, require_index
 from testbed.errors import TestbedError, UsageError
+from testbed.progress import say
 
+# Whole or not at all: a spawn may read it at any moment.
+_WRITE = """
+import pathlib, sys
+new = pathlib.Path(sys.argv[1] + ".new")
+new.write_text(sys.argv[2])
+new.replace(sys.argv[1])
+"""
 _DELAY = "/srv/hub/data/planted-delay-s"
 
 Fault = Callable[..., contextlib.AbstractContextManager[None]]
@@ -39,17 +47,23 @@ def delayed_spawns(bed: Bed, seconds: float) -> Iterator[None]:
 
     Source: `planted_delay` in compose/hub/config/jupyterhub_config.py; ends by itself after 15 min.
     """
-    hubs = [name for name in bed.services() if name.startswith("hub-")]
-    write = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text(sys.argv[2])"
+    hubs = [name for name in bed.services() if name.startswith("hub-") and bed.health(name).ok]
     try:
         for hub in hubs:
-            done = bed.exec(hub, ["python3", "-c", write, _DELAY, f"{seconds:.3f}"])
+            done = bed.exec(hub, ["python3", "-c", _WRITE, _DELAY, f"{seconds:.3f}"])
             if not done.ok:
                 raise TestbedError(f"no delay could be planted in {hub}", seen=done.stderr)
         yield
     finally:
+        left = []
         for hub in hubs:
-            bed.exec(hub, ["rm", "-f", _DELAY])
+            try:
+                if not bed.exec(hub, ["rm", "-f", _DELAY]).ok:
+                    left.append(hub)
+            except TestbedError:
+                left.append(hub)
+        if left:
+            say(f"the planted delay stays in {', '.join(left)} for up to 15 min")
 
 
 FAULTS: dict[str, Fault] = {"kill": kill, "pause": pause, "stop": stop}

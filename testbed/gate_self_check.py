@@ -13,7 +13,7 @@ from pathlib import Path
 from testbed import bench_spawn, faults, gate
 from testbed.bed import Bed
 from testbed.comparability import Pair
-from testbed.errors import TestbedError
+from testbed.errors import TestbedError, UsageError
 from testbed.gate import LEAST_SPAWNS, Judgement, Rules
 from testbed.results import Results, spans
 from testbed.site import Site
@@ -43,8 +43,10 @@ class SelfCheck:
 
     @property
     def caught(self) -> bool:
-        """Whether the delay is a regression."""
-        return self.delayed is not None and not self.delayed.ok
+        """Whether the delayed run is called slower; that it fails more would not do."""
+        return self.delayed is not None and any(
+            c.judged and c.verdict == "slower" for c in self.delayed.totals
+        )
 
     @property
     def alarms(self) -> int:
@@ -86,7 +88,7 @@ class SelfCheck:
             }
         if self.delayed:
             found["delayed_ratio"] = round(
-                max(c.ratio.value for c in self.delayed.totals if c.judged), 4
+                max((c.ratio.value for c in self.delayed.totals if c.judged), default=0.0), 4
             )
         return found
 
@@ -110,13 +112,29 @@ def run(
         rounds: spawns a run; fewer where they would take more than `LIMIT_S` in all.
 
     Raises:
+        UsageError: the rules cannot see the delay that is planted.
         TestbedError: not even `LEAST_SPAWNS` a run fit into the time, or the testbed broke.
     """
+    if rules.minimum_effect >= DELAY or rules.figures != ("ready",):
+        raise UsageError(
+            f"the self-check plants {DELAY:.0%} of the time to ready",
+            cure=f"judge ready alone, with a --minimum-effect below {100 * DELAY:g}",
+        )
     begun_s = time.monotonic()
+    last_s = 0.0
 
     def measured(name: str, count: int) -> Results:
+        nonlocal last_s
+        began_s = time.monotonic()
+        left_s = LIMIT_S - (began_s - begun_s)
+        if left_s < last_s:
+            raise TestbedError(
+                f"{name}: {left_s:.0f} s of {LIMIT_S / 60:g} min are left, and the last run took "
+                f"{last_s:.0f} s: this machine has become slower meanwhile",
+                cure=f"a quieter machine; the runs until now are in {folder}",
+            )
         say(f"{name}: {count} spawns on {backend}")
-        return bench_spawn.run(
+        results = bench_spawn.run(
             site,
             bed.settings.site_file,
             environ=environ,
@@ -124,9 +142,12 @@ def run(
             loadtests_folder=loadtests_folder,
             backends=[backend],
             rounds=count,
+            timeout_s=min(60.0, left_s),
             bed=bed,
             say=lambda _line: None,
         ).results
+        last_s = time.monotonic() - began_s
+        return results
 
     # It also warms what a first run would find cold.
     trial = measured("trial", LEAST_SPAWNS)

@@ -28,8 +28,8 @@ from pathlib import Path
 # Under this name a job asks HTCondor for it: use_oauth_services = data
 SERVICE = "data"
 SEALED = ".local/state/afportal/data-token.munge"
-# In a job: what the token is renewed from, as often as the session seals a new one.
-VARIABLE = "AF_SEALED_TOKEN"
+# In a job: its token's file, which is renewed as often as the session seals a new one.
+VARIABLE = "AF_JOB_TOKEN_FILE"
 _TIMEOUT_S = 10
 # munge.h: EMUNGE_CRED_EXPIRED, EMUNGE_CRED_REPLAYED
 _STILL_GIVEN = (0, 15, 17)
@@ -51,11 +51,13 @@ def _run(argv: list[str], given: bytes, taken: tuple[int, ...]) -> bytes:
     return done.stdout
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes, made_ns: int | None = None) -> None:
     descriptor, new = tempfile.mkstemp(dir=path.parent, prefix=".token-")  # mode 0600
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
+        if made_ns is not None:
+            os.utime(new, ns=(made_ns, made_ns))
         Path(new).replace(path)
     except BaseException:
         Path(new).unlink(missing_ok=True)
@@ -91,32 +93,33 @@ def refresh(sealed: Path, token: Path) -> bool:
             return False
     except FileNotFoundError:
         pass
-    _write(token, _run(["unmunge", "--metadata=/dev/null"], sealed.read_bytes(), _STILL_GIVEN))
-    os.utime(token, ns=(made, made))
+    content = _run(["unmunge", "--metadata=/dev/null"], sealed.read_bytes(), _STILL_GIVEN)
+    _write(token, content, made)
     return True
 
 
 def refresh_named(environ: Mapping[str, str]) -> None:
-    """Do so in a job whose environment names both; elsewhere, and if it fails, nothing."""
-    sealed, token = environ.get(VARIABLE), environ.get("BEARER_TOKEN_FILE")
-    if sealed and token:
+    """Do so in a job that uses the token it was given; elsewhere, and if it fails, nothing."""
+    token = environ.get(VARIABLE)
+    if token and token == environ.get("BEARER_TOKEN_FILE"):
         try:
-            refresh(Path(sealed), Path(token))
-        except (SealError, OSError):
+            refresh(Path.home() / SEALED, Path(token))
+        except (SealError, OSError, RuntimeError):
             return  # the token that is there has its own reason to be refused
 
 
 def main(folder: str) -> None:
     """Print what a TaskProlog says to Slurm; nothing where nothing is sealed."""
-    sealed, token = Path.home() / SEALED, Path(folder) / "data-token"
+    token = Path(folder) / "data-token"
     try:
+        sealed = Path.home() / SEALED
+        if not sealed.exists():
+            return
         refresh(sealed, token)
-    except FileNotFoundError:
-        return
-    except (SealError, OSError) as error:
+    except (SealError, OSError, RuntimeError) as error:
         print(f"print no data token for this job: {error}")
         return
-    print(f"export BEARER_TOKEN_FILE={token}\nexport {VARIABLE}={sealed}")
+    print(f"export BEARER_TOKEN_FILE={token}\nexport {VARIABLE}={token}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,12 @@
 """The self-check is honest: it passes only where the gate catches what it must and nothing else."""
 
-from testbed import gate
+from pathlib import Path
+
+import pytest
+
+from testbed import gate, gate_self_check
 from testbed.comparability import Pair
+from testbed.errors import UsageError
 from testbed.gate import Judgement, Rules
 from testbed.gate_self_check import REPEATS, SelfCheck
 from tests.testbed.spawn_runs import measured_spread, run, seeded
@@ -49,3 +54,39 @@ def test_results_and_a_self_check_exclude_each_other() -> None:
     done = testbed("gate", "--self-check", "--backend", "htcondor", "--backend", "slurm")
     assert done.returncode == 2
     assert "on one backend" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "rules", [Rules(minimum_effect=0.2), Rules(figures=("ready", "first_cell"))]
+)
+def test_rules_that_cannot_see_the_delay_are_refused(rules: Rules, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="plants 20%"):
+        gate_self_check.run(
+            None,  # type: ignore[arg-type] # refused before anything is asked of them
+            None,  # type: ignore[arg-type]
+            environ={},
+            folder=tmp_path,
+            loadtests_folder=tmp_path,
+            backend="htcondor",
+            rounds=20,
+            rules=rules,
+            say=print,
+        )
+
+
+def test_more_failures_do_not_count_as_a_delay_that_was_seen() -> None:
+    random, spread = seeded(7), measured_spread()
+    baseline, same = run(random, spread=spread), run(random, spread=spread)
+    failing = same.model_copy(
+        update={
+            "spawns": tuple(
+                record.model_copy(update={"outcome": "failed", "reason": "held"})
+                if number % 2
+                else record
+                for number, record in enumerate(same.spawns)
+            )
+        }
+    )
+    judgement = gate.judge(Pair(baseline, failing), Rules())
+    assert not judgement.ok
+    assert not SelfCheck(30, 0.2, judgement).caught

@@ -191,7 +191,7 @@ def main(argv: list[str] | None = None) -> None:
     renewal = Renewal(
         secrets,
         result["renew_in_s"],
-        schedulers=result["for_jobs"],
+        schedulers=result.get("for_jobs", ()),
         problems=result["problems"],
     )
     launcher.serve(token, renewal, tls_folder=secrets.path / "tls")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Iterable
 
 from afportal import job_token
 
 _TIMEOUT_S = 20.0
+NOT_YET = "is being handed on"
 
 
 class NotHandedOn(Exception):
@@ -24,12 +26,10 @@ async def _to_htcondor(token: str) -> None:
         stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     try:
-        async with asyncio.timeout(_TIMEOUT_S):
-            said, _ = await process.communicate()
-    except TimeoutError as error:
-        process.kill()
-        await process.wait()
-        raise NotHandedOn(f"HTCondor's credd did not answer within {_TIMEOUT_S:g} s") from error
+        said, _ = await process.communicate()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
     if process.returncode:
         raise NotHandedOn(f"HTCondor's credd: {said.decode(errors='replace').strip()[-300:]}")
 
@@ -41,18 +41,28 @@ async def _to_slurm(token: str) -> None:
 _WAYS = {"htcondor": _to_htcondor, "slurm": _to_slurm}
 
 
+def problem(scheduler: str) -> str:
+    """Under which name a session tells that this scheduler's jobs have no token."""
+    return f"data for {scheduler} jobs"
+
+
 async def hand_on(schedulers: Iterable[str]) -> dict[str, str]:
     """Give the token, if there is one, to each of the schedulers.
 
     Returns:
-        "data for SCHEDULER jobs" → why it is not there; the next renewal tries again.
+        Problem → why the token is not there; it is tried again.
     """
     token = os.environ.get("BEARER_TOKEN_FILE", "")
     problems = {}
     if os.path.isfile(token):  # noqa: ASYNC240, PTH113 - in memory
         for name in schedulers:
             try:
-                await _WAYS[name](token)
-            except (NotHandedOn, job_token.SealError, OSError) as error:
-                problems[f"data for {name} jobs"] = f"{error}; tried again in a minute"
+                async with asyncio.timeout(_TIMEOUT_S):
+                    await _WAYS[name](token)
+            except KeyError:
+                problems[problem(name)] = "this session is older than its hub: start it anew"
+            except TimeoutError:
+                problems[problem(name)] = f"no answer within {_TIMEOUT_S:g} s; tried again"
+            except (NotHandedOn, job_token.SealError, OSError, RuntimeError) as error:
+                problems[problem(name)] = f"{error}; tried again in a minute"
     return problems

@@ -42,13 +42,18 @@ class Renewal:
         self._wanted = asyncio.Event()
         self._asking = asyncio.Lock()
         self.renewed_s = time.time()
-        self.problems = dict(problems or {})
+        not_yet = dict.fromkeys(map(for_jobs.problem, self._schedulers), for_jobs.NOT_YET)
+        self._missing_at_start = dict(problems or {})
+        self.problems = not_yet | self._missing_at_start
 
     async def run(self, ask: Ask, log: Any) -> None:
         """Renew when it is time, for ever."""
         pause_s = AGAIN_S
-        async with self._asking:
-            await self._hand_on(self.problems)
+        try:
+            async with self._asking:
+                await self._hand_on(self._missing_at_start)
+        except Exception as error:
+            log.warning("the data token is not handed on to jobs before the next one: %s", error)
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.in_s):
@@ -68,12 +73,14 @@ class Renewal:
             given = await ask("secrets", {})
             self._folder.write(given["files"])
             self.in_s = given["renew_in_s"]
-            await self._hand_on(given["problems"])
+            # One that this renewal did not bring may have ended, and another session of the
+            # person may have handed on a better one.
+            await self._hand_on(given["problems"], new="data/token" in given["files"])
             self.renewed_s = time.time()
 
-    async def _hand_on(self, problems: Mapping[str, str]) -> None:
-        """Give the data token to the schedulers, and keep what is missing now."""
-        refused = await for_jobs.hand_on(self._schedulers)
+    async def _hand_on(self, problems: Mapping[str, str], *, new: bool = True) -> None:
+        """Give the data token to the schedulers if it is new, and keep what is missing now."""
+        refused = await for_jobs.hand_on(self._schedulers if new else ())
         if refused:
             self.in_s = min(self.in_s or AGAIN_MOST_S, AGAIN_MOST_S)
         self.problems = {**problems, **refused}
