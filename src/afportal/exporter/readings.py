@@ -86,7 +86,7 @@ class Readings(Collector):
             "exporter_source_read_seconds", "How long its answer took", labels=["source"]
         )
         families: dict[str, Metric] = {}
-        for name, turn in sorted(self._turns.items()):
+        for name, turn in sorted(self._turns.copy().items()):
             up.add_metric([name], turn.up)
             took.add_metric([name], turn.took_s)
             for metric in turn.metrics:
