@@ -37,7 +37,7 @@ def test_stock_batchspawner_gives_a_person_their_server_on_each_backend(
             record = trip.run(0, while_running=ask)
             assert record.outcome == "ready", record.reason
             client.close()
-        assert f"port {bed.published_port()}" == f"port {bed.settings.port}"
+        assert bed.published_port() == bed.settings.port
     assert seen == dict.fromkeys(stock_hub.TUNED, f"({person.uid}, '{person.name}')")
     assert not set(services) & set(bed.summaries())
     left = bed.exec("slurmctld", ["squeue", "--noheader", f"--name={stock_hub.SLURM_JOBS}"])

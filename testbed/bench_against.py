@@ -99,7 +99,7 @@ def run(
 
     Raises:
         UsageError: No testbed, no backend with a rival, or too few people.
-        TestbedError: A stock hub does not come up.
+        TestbedError: A stock hub does not come up, or a pool takes nobody's jobs.
     """
     if bed is None:
         raise UsageError(
@@ -147,13 +147,17 @@ def run(
         others = other_jobs.coming(
             bed, aps, site.people("person")[-1], extent.others_every_s, extent.seed
         )
-        with others if "htcondor" in rivals else contextlib.nullcontext():
+        crowd = others if "htcondor" in rivals else contextlib.nullcontext(other_jobs.OtherJobs())
+        with crowd as jobs:
             for turn in turns:
                 bench.take(turn)
                 _keep(folder, bench.records)
+        if jobs.problems and not jobs.submitted:
+            raise TestbedError("nobody else's job was taken", seen=jobs.problems[0])
         after = read_hub_clock(logins)
         comparisons = against.compare(bench.records)
         figures = against.figures(bench.records, comparisons, bench.load)
+        figures |= {"other_jobs": jobs.submitted, "other_jobs_refused": len(jobs.problems)}
         own = [record for record in bench.records if record.target == "portal"]
         figures |= compare_clocks(own, after - before)
         failures = [

@@ -20,7 +20,7 @@ _JOB = (
 
 @dataclass
 class OtherJobs:
-    """How many were submitted so far, and what went wrong."""
+    """How many were submitted so far, and why others were not."""
 
     submitted: int = 0
     problems: list[str] = field(default_factory=list)
@@ -35,9 +35,6 @@ def coming(
     Args:
         access_points: Services with a schedd that people may submit to.
         every_s: The mean time between two; they come at random (Poisson). 0: never.
-
-    Raises:
-        TestbedError: An access point would not have them.
     """
     jobs, over = OtherJobs(), threading.Event()
     random = Random(seed)  # noqa: S311 - nothing secret
@@ -63,10 +60,6 @@ def coming(
         over.set()
         if every_s:
             thread.join(timeout=90)
-    if jobs.problems:
-        raise TestbedError(
-            f"{len(jobs.problems)} of other people's jobs were not taken", seen=jobs.problems[0]
-        )
 
 
 def _argv(person: Person) -> list[str]:
