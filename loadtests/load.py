@@ -25,7 +25,7 @@ import gevent.os
 import nbformat
 from locust import LoadTestShape, User, events, task
 from locust.env import Environment
-from locust.runners import MasterRunner, WorkerRunner
+from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
 
 from testbed import settings
 from testbed.errors import ExplainedError
@@ -137,10 +137,17 @@ class Desk:
         if self._is_worker:
             self.environment.runner.send_message("af_record", line)
 
+    def write_off(self) -> None:
+        """What a worker holds that was lost is not waited for: it cleans up by itself."""
+        runner = self.environment.runner
+        if isinstance(runner, MasterRunner):
+            clients = runner.clients.values()
+            self.pool.lose({client.id for client in clients if client.state != STATE_MISSING})
+
     def close(self) -> None:
         """Write down what is no record."""
         self._tally.write_text(
-            json.dumps({"turned_away": self.pool.turned_away, "held": sorted(self.pool.held)})
+            json.dumps({"turned_away": self.pool.turned_away, "lost": self.pool.lost})
         )
 
     def _keep(self, line: str) -> None:
@@ -378,6 +385,7 @@ class Planned(LoadTestShape):
 
     def tick(self) -> tuple[int, float] | None:
         desk: Desk = self.runner.environment.af_desk
+        desk.write_off()
         plan, t_s = desk.plan, self.get_run_time()
         shape = plan.made()
         everybody = len(shape.arrivals_s)
