@@ -216,7 +216,7 @@ def _close(environment: Environment, **_: Any) -> None:
         environment.af_desk.close()
 
 
-def _surroundings(environment: Environment) -> tuple[Surroundings, WayIn]:
+def _way_in(environment: Environment) -> WayIn:
     """What visits need, made once: a worker learns its plan with the first user."""
     if environment.af_way_in is None:
         plan = environment.af_desk.plan
@@ -231,7 +231,7 @@ def _surroundings(environment: Environment) -> tuple[Surroundings, WayIn]:
             timeout_s=plan.timeout_s,
             cells=environment.af_cells,
         )
-        environment.af_way_in = (around, around.way_in())
+        environment.af_way_in = WayIn(around)
     return environment.af_way_in
 
 
@@ -266,8 +266,8 @@ class Person(User):
         if name is None:
             self.is_done = not self.shape.again
             return
-        around, way_in = _surroundings(self.environment)
-        self.visit = Visit(around, way_in, name, self.behaviour, self.round)
+        way_in = _way_in(self.environment)
+        self.visit = Visit(way_in, name, self.behaviour, self.round)
         record = self._prepared(way_in, name)
         record = record or self.visit.run(self._stay())
         self.desk.finish()
