@@ -25,7 +25,7 @@ import gevent.os
 import nbformat
 from locust import LoadTestShape, User, events, task
 from locust.env import Environment
-from locust.runners import MasterRunner, WorkerRunner
+from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
 
 from testbed import settings
 from testbed.errors import ExplainedError
@@ -137,10 +137,17 @@ class Desk:
         if self._is_worker:
             self.environment.runner.send_message("af_record", line)
 
+    def write_off(self) -> None:
+        """What a worker holds that was lost is not waited for: it cleans up by itself."""
+        runner = self.environment.runner
+        if isinstance(runner, MasterRunner):
+            clients = runner.clients.values()
+            self.pool.lose({client.id for client in clients if client.state != STATE_MISSING})
+
     def close(self) -> None:
         """Write down what is no record."""
         self._tally.write_text(
-            json.dumps({"turned_away": self.pool.turned_away, "held": sorted(self.pool.held)})
+            json.dumps({"turned_away": self.pool.turned_away, "lost": self.pool.lost})
         )
 
     def _keep(self, line: str) -> None:
@@ -209,7 +216,7 @@ def _close(environment: Environment, **_: Any) -> None:
         environment.af_desk.close()
 
 
-def _surroundings(environment: Environment) -> tuple[Surroundings, WayIn]:
+def _way_in(environment: Environment) -> WayIn:
     """What visits need, made once: a worker learns its plan with the first user."""
     if environment.af_way_in is None:
         plan = environment.af_desk.plan
@@ -224,7 +231,7 @@ def _surroundings(environment: Environment) -> tuple[Surroundings, WayIn]:
             timeout_s=plan.timeout_s,
             cells=environment.af_cells,
         )
-        environment.af_way_in = (around, around.way_in())
+        environment.af_way_in = WayIn(around)
     return environment.af_way_in
 
 
@@ -259,8 +266,8 @@ class Person(User):
         if name is None:
             self.is_done = not self.shape.again
             return
-        around, way_in = _surroundings(self.environment)
-        self.visit = Visit(around, way_in, name, self.behaviour, self.round)
+        way_in = _way_in(self.environment)
+        self.visit = Visit(way_in, name, self.behaviour, self.round)
         record = self._prepared(way_in, name)
         record = record or self.visit.run(self._stay())
         self.desk.finish()
@@ -378,6 +385,7 @@ class Planned(LoadTestShape):
 
     def tick(self) -> tuple[int, float] | None:
         desk: Desk = self.runner.environment.af_desk
+        desk.write_off()
         plan, t_s = desk.plan, self.get_run_time()
         shape = plan.made()
         everybody = len(shape.arrivals_s)

@@ -102,6 +102,7 @@ def test_a_burst_by_two_behaviours_is_on_record_and_leaves_nothing(
         assert ("logged_in" in record.own_unix_s) == (record.behaviour == "newcomer")
     figures = verdict.figures
     assert (figures["failed"], figures["orphans"], figures["left_behind"]) == (0, 0, 0)
+    assert figures["jobs"] == 4  # by the schedulers' own records, which agree with ours
     assert figures["clock_own_count"] == figures["clock_hub_metric_count"] == 4
     assert not list((site.folder / NOTES).glob("*/*.json"))
 

@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from testbed import causes, orphans, settings
+from testbed import causes, orphans, settings, usage
 from testbed.bed import Bed
 from testbed.bench_spawn import breaches, compare_clocks
 from testbed.errors import ScenarioFailed
@@ -88,6 +88,10 @@ def run(
         left = None if part.master else orphans_left(bed, logins, site, failures)
         if left is not None:
             figures["orphans"] = left
+        if bed is not None and not part.master:
+            used = usage.of_records(bed, records, measured.begin.timestamp())
+            failures += usage.differences(records, used)
+            figures |= {"jobs": len(used), "job_core_s": sum(j.wall_s * j.cores for j in used)}
     results: Results = measured.results(records, figures, versions, failures)
     results.write(folder)
     return Verdict(results, failures)

@@ -107,6 +107,10 @@ class LoadProcess:
             if tally.is_file():
                 counts = json.loads(tally.read_text("utf-8"))
                 self.turned_away = counts["turned_away"]
+                failures += [
+                    f"a worker was lost, and with it what became of {name}'s visit"
+                    for name in counts["lost"]
+                ]
             for left_over in (records, tally):
                 left_over.unlink(missing_ok=True)
         self._wait_for_jobs(watch)

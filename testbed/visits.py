@@ -49,15 +49,12 @@ class Surroundings:
     timeout_s: float
     cells: Sequence[str] = ()
 
-    def way_in(self) -> "WayIn":
-        return WayIn(self)
-
 
 class WayIn:
     """How people of one process get in; sessions and tokens from before are kept here."""
 
     def __init__(self, around: Surroundings) -> None:
-        self._around = around
+        self.around = around
         self._turn = threading.Semaphore(_LOGINS_AT_ONCE)
 
     def prepare(self, name: str, behaviour: Behaviour) -> None:
@@ -66,7 +63,7 @@ class WayIn:
         Raises:
             ExplainedError: They cannot get in.
         """
-        around = self._around
+        around = self.around
         if behaviour.enters == "login":
             entry.used_codes(around.site).wait_until_fresh(name)
             return
@@ -75,11 +72,11 @@ class WayIn:
 
     def known(self, name: str) -> HubClient:
         """The client of somebody who is prepared; connections of its own."""
-        return self._around.logins.client(name, hub=self._around.hub).again()
+        return self.around.logins.client(name, hub=self.around.hub).again()
 
     def log_in(self, name: str, stamps: dict[str, float]) -> tuple[HubClient, requests.Session]:
         """The whole login in a new session."""
-        around = self._around
+        around = self.around
         stamp(stamps, "login_asked")
         person = around.site.person(name)
         browser = entry.enter(around.site, around.hub, person, around.environ)
@@ -88,7 +85,7 @@ class WayIn:
 
     def see_page(self, name: str, stamps: dict[str, float]) -> None:
         """The hub's home in the session from before; only who is known there sees it."""
-        around = self._around
+        around = self.around
         browser = around.logins.browser(name)
         url = f"{around.site.entry_url(around.hub)}/hub/home"
         stamp(stamps, "page_asked")
@@ -104,12 +101,10 @@ class WayIn:
 class Visit:
     """One visit. `run` does it; `end` is for who leaves, and for who is cut short."""
 
-    def __init__(
-        self, around: Surroundings, way_in: WayIn, name: str, behaviour: Behaviour, number: int
-    ) -> None:
+    def __init__(self, way_in: WayIn, name: str, behaviour: Behaviour, number: int) -> None:
         self.name = name
         self.behaviour = behaviour
-        self._around = around
+        self._around = way_in.around
         self._way_in = way_in
         self._number = number
         self._stamps: dict[str, float] = {}

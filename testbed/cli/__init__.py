@@ -4,7 +4,19 @@ import sys
 
 import typer
 
-from testbed.cli import front, gate, hubs, judge, lifecycle, load, look, output, people, report
+from testbed.cli import (
+    front,
+    gate,
+    hubs,
+    judge,
+    lifecycle,
+    load,
+    look,
+    output,
+    people,
+    report,
+    usage,
+)
 from testbed.errors import ExplainedError
 
 app = typer.Typer(
@@ -30,6 +42,7 @@ app.command(
     # What follows the service belongs to the command that runs there.
     context_settings={"allow_interspersed_args": False}
 )(look.exec)
+app.command()(usage.usage)
 app.command()(hubs.hubs)
 app.command()(front.drain)
 app.command()(front.undrain)

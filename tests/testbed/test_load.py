@@ -149,6 +149,17 @@ def test_a_name_released_twice_is_free_once() -> None:
     assert [pool.claim("x"), pool.claim("y")] == ["a", None]
 
 
+def test_a_lost_workers_accounts_are_written_off() -> None:
+    """They are not waited for, and not handed out again: a server of theirs may still run."""
+    pool = PeoplePool(["a", "b"])
+    assert [pool.claim("worker-1"), pool.claim("worker-2")] == ["a", "b"]
+    pool.lose({"worker-2"})
+    assert (pool.lost, list(pool.held), pool.finished) == (["a"], ["b"], 1)
+    assert pool.claim("worker-2") is None
+    pool.release("a")  # its word comes late
+    assert pool.claim("worker-2") is None
+
+
 def test_the_account_that_was_free_longest_is_next() -> None:
     """A code of a second factor counts once in 30 s, so nobody shall come again at once."""
     pool = PeoplePool(["a", "b", "c"])
