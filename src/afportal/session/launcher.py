@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import types
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,12 +29,50 @@ _UNNEEDED = (
     "rfc3987",
     "jsonpointer",
 )
-_PRELOADED = (
-    "jupyter_server.serverapp",
-    "jupyterhub.singleuser.extension",
-    "jupyterlab.labapp",
-    "afportal.session.hub_auth",
-)
+_EXTENSION = "jupyterhub.singleuser.extension"
+_PRELOADED = ("jupyter_server.serverapp", "jupyterlab.labapp", "afportal.session.hub_auth")
+
+
+class _Never(Exception):
+    """What a user's server looks for and never meets: an error of the database, a health check."""
+
+
+# What JupyterHub (6.1) imports for a user's server for the sake of functions of the hub's own,
+# and the names that are taken from it at once.
+_HUB_LAYER: dict[str, dict[str, object]] = {
+    "sqlalchemy": {},
+    "sqlalchemy.exc": {"SQLAlchemyError": _Never},
+    "jupyterhub.orm": {},
+    "jupyterhub.roles": {},
+    "jupyterhub.metrics": {"prometheus_log_method": lambda _handler: None},
+    "jupyterhub.handlers": {},
+    "jupyterhub.handlers.pages": {"HealthCheckHandler": _Never},
+}
+
+
+def _hub_layer() -> dict[str, types.ModuleType]:
+    layer = {name: types.ModuleType(name) for name in _HUB_LAYER if name not in sys.modules}
+    for name, module in layer.items():
+        vars(module).update(_HUB_LAYER[name])
+    return layer
+
+
+def _import_extension() -> None:
+    """Import JupyterHub's extension without the hub's database layer, or as it is if that fails."""
+    before, layer = set(sys.modules), _hub_layer()
+    sys.modules.update(layer)
+    try:
+        importlib.import_module(_EXTENSION)
+    except (ImportError, AttributeError):
+        for name in set(sys.modules) - before:
+            if name.partition(".")[0] == "jupyterhub":
+                del sys.modules[name]
+    finally:
+        # Whoever imports them later gets the real ones.
+        for name, module in layer.items():
+            if sys.modules.get(name) is module:
+                del sys.modules[name]
+    importlib.import_module(_EXTENSION)
 
 
 def _keep_out() -> None:
@@ -44,6 +83,7 @@ def _keep_out() -> None:
 def preload() -> None:
     """Import what the server needs, while the code is being exchanged."""
     _keep_out()
+    _import_extension()
     for name in _PRELOADED:
         importlib.import_module(name)
 
