@@ -4,7 +4,19 @@ import sys
 
 import typer
 
-from testbed.cli import front, gate, hubs, judge, lifecycle, load, look, output, people, report
+from testbed.cli import (
+    front,
+    gate,
+    hubs,
+    judge,
+    lifecycle,
+    load,
+    look,
+    output,
+    people,
+    report,
+    scale,
+)
 from testbed.errors import ExplainedError
 
 app = typer.Typer(
@@ -43,6 +55,7 @@ bench.command()(judge.boot)
 bench.command()(judge.data)
 bench.command()(load.load)
 bench.command()(judge.login)
+bench.command()(scale.scale)
 bench.command()(judge.spawn)
 app.add_typer(bench, name="bench")
 

@@ -1,0 +1,233 @@
+"""`testbed bench scale`: 1 … 1,000 running servers on one hub, and what they cost it."""
+
+import math
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from testbed import background, hub_process, orphans, scale_steps, stand_in_pool
+from testbed.bed import Bed
+from testbed.errors import ScenarioFailed, UsageError
+from testbed.hub_client import HubClient
+from testbed.hub_metrics import QUERIES, HubMetrics
+from testbed.logins import Logins
+from testbed.results import LoadSample, Run
+from testbed.scale_crowd import Crowd
+from testbed.scale_steps import Step
+from testbed.site import Site
+from testbed.smoke import Verdict, facility_versions
+
+Say = Callable[[str], None]
+
+STAND_IN = {"class": "stand-in", "environment": "stand-in"}
+_LEVELS = (1, 10, 30, 100, 300)
+# A person's servers at a time: Slurm's normal QOS allows 40 jobs of one person.
+_MOST_A_PERSON = 40
+# After a step's last spawn the monitors ask in their slow rhythm again.
+_SETTLE_S = 12.0
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much is measured.
+
+    Args:
+        servers: running at once in the last step, over all backends together.
+        at_once: spawns under way at a time.
+        window_s: how long each step's running servers are watched.
+        last_window_s: the same for the last step.
+        timeout_s: longest wait for a server, and for its end.
+        stand_ins: light ones; False: JupyterLab, as people have it.
+    """
+
+    servers: int
+    at_once: int = 8
+    window_s: float = 60.0
+    last_window_s: float = 600.0
+    timeout_s: float = 300.0
+    stand_ins: bool = True
+
+    @property
+    def levels(self) -> list[int]:
+        """How many run in each step, the last one's included."""
+        return [*(level for level in _LEVELS if level < self.servers), self.servers]
+
+    @property
+    def kind(self) -> str:
+        """What a server is, for results."""
+        return "stand-in" if self.stand_ins else "JupyterLab"
+
+
+def run(
+    site: Site,
+    *,
+    environ: Mapping[str, str],
+    folder: Path,
+    backends: Sequence[str],
+    bed: Bed | None,
+    extent: Extent,
+    say: Say = lambda line: print(line, file=sys.stderr),
+) -> Verdict:
+    """Start servers in steps on one hub instance, watch what each step costs, and end them all.
+
+    Args:
+        site: The testbed's own.
+        environ: Where secrets named by variable are looked up.
+        folder: The run's report folder; gets `results.json` and `scale.json`.
+        backends: Servers are spread over them in turn, on the first hub that offers them all.
+        bed: The testbed behind the site.
+        say: Gets a line of progress now and then.
+
+    Raises:
+        UsageError: No testbed, no hub with these backends, or too few people.
+        TestbedError: The hub does not come up with stand-ins, or the nodes for them do not.
+    """
+    if bed is None:
+        raise UsageError(
+            "bench scale makes room for its servers in a testbed",
+            seen=f"{site.name} is not this testbed",
+            cure="leave --site out",
+        )
+    hub = site.hub_for(*backends)
+    names = [person.name for person in site.people("student")][: extent.servers]
+    if extent.servers > len(names) * _MOST_A_PERSON:
+        raise UsageError(
+            f"{extent.servers} servers asked; {len(names)} students may have {_MOST_A_PERSON} each",
+            cure=f"--servers {len(names) * _MOST_A_PERSON}, or more students in "
+            "compose/ldap/config/people.json",
+        )
+    instance = hub.instances[0]
+    measured = Run(
+        "bench scale",
+        site.name,
+        {
+            "servers": extent.servers, "servers_are": extent.kind,
+            "backends": ",".join(backends), "instance": instance, "people": len(names),
+            "at_once": extent.at_once, "window_s": extent.window_s,
+            "last_window_s": extent.last_window_s, "timeout_s": extent.timeout_s,
+        },
+    )  # fmt: skip
+    slots = math.ceil(extent.servers / len(backends))
+    with stand_in_pool.offered(bed, instance, slots, say=say), Logins(site, environ) as logins:
+        say(f"logging {len(names)} people in at {instance}")
+        crowd = Crowd(
+            hub.name,
+            [logins.client(name, hub=hub) for name in names],
+            {b: STAND_IN if extent.stand_ins else site.backend(b).options for b in backends},
+            at_once=extent.at_once,
+            timeout_s=extent.timeout_s,
+        )
+        bench = _Bench(bed, logins.observer(instance), crowd, extent, folder, say)
+        try:
+            bench.ramp()
+        finally:
+            say(f"ending {crowd.asked} servers")
+            crowd.end()
+        failures = [line for line in (bench.broke, *crowd.left_over) if line]
+        try:
+            orphans.expect_none(bed, logins.observers(), timeout_s=60)
+        except ScenarioFailed as error:
+            failures.append(str(error))
+        figures = scale_steps.figures(bench.steps, crowd.records)
+        figures["orphans"] = orphans.find(bed, logins.observers()).count
+        versions = facility_versions(logins, bed)
+    results = measured.results(crowd.records, figures, versions, failures, load=bench.load)
+    results.write(folder)
+    return Verdict(results, failures)
+
+
+class _Bench:
+    """Takes one step after the other, and keeps what each cost."""
+
+    def __init__(
+        self, bed: Bed, observer: HubClient, crowd: Crowd, extent: Extent, folder: Path, say: Say
+    ) -> None:
+        self._bed = bed
+        self._observer = observer
+        self._crowd = crowd
+        self._extent = extent
+        self._folder = folder
+        self._say = say
+        self.steps: list[Step] = []
+        self.load: list[LoadSample] = []
+        self.broke = ""
+
+    def ramp(self) -> None:
+        """Every step, until one breaks."""
+        levels = self._extent.levels
+        for number, level in enumerate(levels):
+            is_last = number == len(levels) - 1
+            window_s = self._extent.last_window_s if is_last else self._extent.window_s
+            self._step(number, level, window_s)
+            scale_steps.write(self._folder, self.steps, self.broke, self._extent.kind)
+            if self.broke:
+                self._say(f"broke first: {self.broke}")
+                return
+
+    def _step(self, number: int, level: int, window_s: float) -> None:
+        self.load.append(background.look())
+        service = f"hub-{self._observer.instance}"
+        began, before = time.monotonic(), hub_process.read(self._bed, service)
+        records = self._crowd.grow(level, number)
+        grown = hub_process.read(self._bed, service)
+        grow_s = time.monotonic() - began
+        failed = sum(record.outcome != "ready" for record in records)
+        threading.Event().wait(_SETTLE_S)
+        # Read in the same order at both ends: what reading costs is in neither.
+        calm, asked, calm_s = hub_process.read(self._bed, service), self._asked(), time.monotonic()
+        threading.Event().wait(window_s)
+        after, asked_more, after_s = (
+            hub_process.read(self._bed, service),
+            self._asked(),
+            time.monotonic(),
+        )
+        held = self._held()
+        step = Step(
+            servers=level,
+            held=held,
+            spawns=len(records),
+            failed=failed,
+            spawn_p50_s=scale_steps.latency(records, 0.5),
+            spawn_p95_s=scale_steps.latency(records, 0.95),
+            spawn_p99_s=scale_steps.latency(records, 0.99),
+            grow_s=round(grow_s, 2),
+            grow_cpu_s=round(grown.cpu_s - before.cpu_s, 2),
+            window_s=round(after_s - calm_s, 2),
+            hub_cpu_s=round(after.cpu_s - calm.cpu_s, 2),
+            hub_memory_mib=round(after.memory_mib, 1),
+            queries={name: asked_more[name] - asked[name] for name in asked},
+            nodes_memory_mib=round(self._nodes_memory(), 1),
+            load_1min=self.load[-1].load_1min,
+        )
+        self.steps.append(step)
+        self.broke = scale_steps.first_broken(
+            step, records, short_of_memory=self._crowd.short_of_memory
+        )
+        self._say(
+            f"{held} of {level} {self._extent.kind} servers: spawn p50 {step.spawn_p50_s} s, "
+            f"p95 {step.spawn_p95_s} s; hub {step.cpu_s_per_min:.2f} CPU s a minute, "
+            f"{step.hub_memory_mib:.0f} MiB, {step.queries_per_s:.2f} queries/s "
+            f"(load {step.load_1min:.1f})"
+        )
+
+    def _asked(self) -> dict[str, float]:
+        metrics = HubMetrics.read(self._observer)
+        metrics.require(QUERIES)
+        return {name: metrics.total(QUERIES, scheduler=name) for name in self._crowd.options}
+
+    def _held(self) -> int:
+        found = self._observer.all_servers()
+        return sum(
+            bool(found.get(person, {}).get(name, {}).get("ready"))
+            for person, name in self._crowd.ready
+        )
+
+    def _nodes_memory(self) -> float:
+        return sum(
+            mib
+            for service, mib in self._bed.memory_mib().items()
+            if service.startswith(("condor-ep", "slurm-node"))
+        )
