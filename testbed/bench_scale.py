@@ -17,8 +17,9 @@ from testbed.logins import Logins
 from testbed.results import LoadSample, Run
 from testbed.scale_crowd import Crowd
 from testbed.scale_steps import Step
-from testbed.site import Site
+from testbed.site import Hub, Site
 from testbed.smoke import Verdict, facility_versions
+from testbed.waiting import wait_until
 
 Say = Callable[[str], None]
 
@@ -115,7 +116,7 @@ def run(
         say(f"logging {len(names)} people in at {instance}")
         crowd = Crowd(
             hub.name,
-            [logins.client(name, hub=hub) for name in names],
+            [_logged_in(logins, name, hub) for name in names],
             {b: STAND_IN if extent.stand_ins else site.backend(b).options for b in backends},
             at_once=extent.at_once,
             timeout_s=extent.timeout_s,
@@ -137,6 +138,17 @@ def run(
     results = measured.results(crowd.records, figures, versions, failures, load=bench.load)
     results.write(folder)
     return Verdict(results, failures)
+
+
+def _logged_in(logins: Logins, name: str, hub: Hub) -> HubClient:
+    """Somebody's client; a log-in that fails now and then on a busy machine is tried again."""
+    return wait_until(
+        lambda: logins.client(name, hub=hub),
+        120,
+        what=f"{name} logged in at {hub.name}",
+        poll_s=5,
+        retry_on=(ScenarioFailed,),
+    )
 
 
 class _Bench:
