@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed import bench_scale, orphans
+from testbed import bench_scale, orphans, scale_steps
 from testbed.bed import Bed
 from testbed.logins import Logins
 from testbed.site import Site
@@ -20,7 +20,7 @@ def test_a_hub_holds_stand_ins_on_both_schedulers(
 ) -> None:
     """Five stand-ins, spread over HTCondor and Slurm, become ready and stay so on one hub that
     counts its queries; afterwards no job, no server and no offer of a stand-in is left."""
-    extent = bench_scale.Extent(SERVERS, at_once=3, window_s=1, last_window_s=12)
+    extent = scale_steps.Extent(SERVERS, at_once=3, window_s=1, last_window_s=12)
     verdict = bench_scale.run(
         site,
         environ=bed.settings.environ,

@@ -5,18 +5,25 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from testbed import background, hub_process, orphans, scale_steps, stand_in_pool
+from testbed import (
+    background,
+    hub_process,
+    orphans,
+    scale_against,
+    scale_steps,
+    stand_in_pool,
+)
 from testbed.bed import Bed
 from testbed.errors import ScenarioFailed, UsageError
 from testbed.hub_client import HubClient
 from testbed.hub_metrics import QUERIES, HubMetrics
+from testbed.hub_process import Meter
 from testbed.logins import Logins
 from testbed.results import LoadSample, Run
 from testbed.scale_crowd import Crowd
-from testbed.scale_steps import Step
+from testbed.scale_steps import Extent, Step
 from testbed.site import Hub, Site
 from testbed.smoke import Verdict, facility_versions
 from testbed.waiting import wait_until
@@ -24,42 +31,10 @@ from testbed.waiting import wait_until
 Say = Callable[[str], None]
 
 STAND_IN = {"class": "stand-in", "environment": "stand-in"}
-_LEVELS = (1, 10, 30, 100, 300)
 # A person's servers at a time: Slurm's normal QOS allows 40 jobs of one person.
 _MOST_A_PERSON = 40
 # After a step's last spawn the monitors ask in their slow rhythm again.
 _SETTLE_S = 12.0
-
-
-@dataclass(frozen=True)
-class Extent:
-    """How much is measured.
-
-    Args:
-        servers: running at once in the last step, over all backends together.
-        at_once: spawns under way at a time.
-        window_s: how long each step's running servers are watched.
-        last_window_s: the same for the last step.
-        timeout_s: longest wait for a server, and for its end.
-        stand_ins: light ones; False: JupyterLab, as people have it.
-    """
-
-    servers: int
-    at_once: int = 8
-    window_s: float = 60.0
-    last_window_s: float = 600.0
-    timeout_s: float = 300.0
-    stand_ins: bool = True
-
-    @property
-    def levels(self) -> list[int]:
-        """How many run in each step, the last one's included."""
-        return [*(level for level in _LEVELS if level < self.servers), self.servers]
-
-    @property
-    def kind(self) -> str:
-        """What a server is, for results."""
-        return "stand-in" if self.stand_ins else "JupyterLab"
 
 
 def run(
@@ -109,9 +84,12 @@ def run(
             "backends": ",".join(backends), "instance": instance, "people": len(names),
             "at_once": extent.at_once, "window_s": extent.window_s,
             "last_window_s": extent.last_window_s, "timeout_s": extent.timeout_s,
+            "against": "stock" if extent.against_stock else "",
         },
     )  # fmt: skip
-    slots = math.ceil(extent.servers / len(backends))
+    slots = math.ceil(extent.servers / len(backends)) * (2 if extent.against_stock else 1)
+    rival: dict[str, float] = {}
+    rival_failures: list[str] = []
     with stand_in_pool.offered(bed, instance, slots, say=say), Logins(site, environ) as logins:
         say(f"logging {len(names)} people in at {instance}")
         crowd = Crowd(
@@ -124,15 +102,19 @@ def run(
         bench = _Bench(bed, logins.observer(instance), crowd, extent, folder, say)
         try:
             bench.ramp()
+            if extent.against_stock and not bench.broke:
+                rival, rival_failures = scale_against.compare(
+                    bed, bench.meter, names, backends, extent, folder, say
+                )
         finally:
             say(f"ending {crowd.asked} servers")
             crowd.end()
-        failures = [line for line in (bench.broke, *crowd.left_over) if line]
+        failures = [line for line in (bench.broke, *rival_failures, *crowd.left_over) if line]
         try:
             orphans.expect_none(bed, logins.observers(), timeout_s=60)
         except ScenarioFailed as error:
             failures.append(str(error))
-        figures = scale_steps.figures(bench.steps, crowd.records)
+        figures = scale_steps.figures(bench.steps, crowd.records) | rival
         figures["orphans"] = orphans.find(bed, logins.observers()).count
         versions = facility_versions(logins, bed)
     results = measured.results(crowd.records, figures, versions, failures, load=bench.load)
@@ -166,6 +148,7 @@ class _Bench:
         self.steps: list[Step] = []
         self.load: list[LoadSample] = []
         self.broke = ""
+        self.meter = Meter(bed, f"hub-{observer.instance}", self._asked)
 
     def ramp(self) -> None:
         """Every step, until one breaks."""
@@ -181,21 +164,14 @@ class _Bench:
 
     def _step(self, number: int, level: int, window_s: float) -> None:
         self.load.append(background.look())
-        service = f"hub-{self._observer.instance}"
+        service = self.meter.service
         began, before = time.monotonic(), hub_process.read(self._bed, service)
         records = self._crowd.grow(level, number)
         grown = hub_process.read(self._bed, service)
         grow_s = time.monotonic() - began
         failed = sum(record.outcome != "ready" for record in records)
         threading.Event().wait(_SETTLE_S)
-        # Read in the same order at both ends: what reading costs is in neither.
-        calm, asked, calm_s = hub_process.read(self._bed, service), self._asked(), time.monotonic()
-        threading.Event().wait(window_s)
-        after, asked_more, after_s = (
-            hub_process.read(self._bed, service),
-            self._asked(),
-            time.monotonic(),
-        )
+        (window,) = hub_process.watch([self.meter], window_s)
         held = self._held()
         step = Step(
             servers=level,
@@ -207,10 +183,10 @@ class _Bench:
             spawn_p99_s=scale_steps.latency(records, 0.99),
             grow_s=round(grow_s, 2),
             grow_cpu_s=round(grown.cpu_s - before.cpu_s, 2),
-            window_s=round(after_s - calm_s, 2),
-            hub_cpu_s=round(after.cpu_s - calm.cpu_s, 2),
-            hub_memory_mib=round(after.memory_mib, 1),
-            queries={name: asked_more[name] - asked[name] for name in asked},
+            window_s=window.window_s,
+            hub_cpu_s=window.cpu_s,
+            hub_memory_mib=window.memory_mib,
+            queries=window.queries,
             nodes_memory_mib=round(self._nodes_memory(), 1),
             load_1min=self.load[-1].load_1min,
         )

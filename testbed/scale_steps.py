@@ -7,6 +7,41 @@ from pathlib import Path
 
 from testbed.results import SpawnRecord, quantile, spans
 
+_LEVELS = (1, 10, 30, 100, 300)
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much is measured.
+
+    Args:
+        servers: running at once in the last step, over all backends together.
+        at_once: spawns under way at a time.
+        window_s: how long each step's running servers are watched.
+        last_window_s: the same for the last step.
+        timeout_s: longest wait for a server, and for its end.
+        stand_ins: light ones; False: JupyterLab, as people have it.
+        against_stock: also so many on stock hubs, watched in the same window as the last step's.
+    """
+
+    servers: int
+    at_once: int = 8
+    window_s: float = 60.0
+    last_window_s: float = 600.0
+    timeout_s: float = 300.0
+    stand_ins: bool = True
+    against_stock: bool = False
+
+    @property
+    def levels(self) -> list[int]:
+        """How many run in each step, the last one's included."""
+        return [*(level for level in _LEVELS if level < self.servers), self.servers]
+
+    @property
+    def kind(self) -> str:
+        """What a server is, for results."""
+        return "stand-in" if self.stand_ins else "JupyterLab"
+
 
 @dataclass(frozen=True)
 class Step:

@@ -15,8 +15,8 @@ SERVICES = ("condor-ep-scale", "slurm-node-scale")
 _WANTED = "/srv/hub/data/stand-ins"
 # So many at once the testbed's own slots hold, with room for others.
 OWN_SLOTS = 16
-# What a stand-in asks for, see compose/hub/config/stand-ins.yaml.
-_MEMORY_MIB = 256
+# Declared for each slot of the Slurm node: enough for the smallest JupyterLab.
+_MEMORY_MIB = 2048
 
 
 @contextlib.contextmanager

@@ -21,6 +21,12 @@ def scale(
         Literal["stand-in", "jupyterlab"],
         typer.Option(help="Light stand-ins, real jobs without Jupyter; or what people have."),
     ] = "stand-in",
+    against: Annotated[
+        Literal["stock"] | None,
+        typer.Option(
+            help="So many JupyterLabs on stock batchspawner too (130 MiB each), watched beside it."
+        ),
+    ] = None,
     backend: judge.Backends = None,
     at_once: Annotated[int, typer.Option(min=1, help="Spawns under way at a time.")] = 8,
     window: Annotated[
@@ -38,19 +44,20 @@ def scale(
     Makes room for them (nodes whose slots are declared, not real), restarts the hub twice, and
     ends every server that it started. Stops where less than 1 GiB of memory is left.
     """
-    from testbed import bench_scale
+    from testbed import bench_scale, scale_steps
     from testbed.bed import Bed
 
     bed = Bed.open(project)
     site, _, judged_bed = judge._judged(bed, None)
     folder = out or bed.report_dir
-    extent = bench_scale.Extent(
+    extent = scale_steps.Extent(
         servers=servers,
         at_once=at_once,
         window_s=window,
         last_window_s=minutes * 60,
         timeout_s=timeout,
         stand_ins=kind == "stand-in",
+        against_stock=against is not None,
     )
     with judge._evidence(judged_bed, folder):
         verdict = bench_scale.run(

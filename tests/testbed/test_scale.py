@@ -8,12 +8,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from testbed import hub_process, scale_steps
-from testbed.bench_scale import Extent
+from testbed import hub_process, scale_against, scale_steps
 from testbed.hub_client import HubClient
+from testbed.hub_process import Window
 from testbed.results import SpawnRecord
 from testbed.scale_crowd import Crowd
-from testbed.scale_steps import Step
+from testbed.scale_steps import Extent, Step
 from testbed.secret import Secret
 
 
@@ -131,3 +131,14 @@ def test_a_hubs_cpu_has_that_of_its_commands(tmp_path: Path) -> None:
     mine = next(entry for entry in found if entry["pid"] == hub.pid)
     assert mine["cpu_s"] >= 0.3
     assert mine["memory_mib"] > 1
+
+
+def test_stock_hubs_count_together() -> None:
+    """One hub of ours is compared with all that stock needs for the same servers."""
+    own = Window(60.0, 1.0, 140.0, {"htcondor": 6.0, "slurm": 6.0})
+    stock = [Window(60.0, 5.0, 150.0, {"htcondor": 100.0}), Window(60.0, 3.0, 150, {"slurm": 140})]
+    found = scale_against.figures(own, stock, 100)
+    assert found["hub_cpu_vs_stock_ratio"] == pytest.approx(1 / 8)
+    assert found["queries_vs_stock_ratio"] == pytest.approx(12 / 240)
+    assert found["stock_queries_per_s"] == pytest.approx(4)
+    assert found["against_servers"] == 100
