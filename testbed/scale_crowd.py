@@ -16,6 +16,7 @@ from testbed.round_trip import Round, RoundTrip
 # No more is begun where the machine has less, so that it does not end what runs.
 MEMORY_KEPT_MIB = 1024
 _MIB = 2**20
+_PREFIX = "scale-"
 
 
 @dataclass
@@ -78,7 +79,7 @@ class Crowd:
         person = self.people[number % len(self.people)]
         backends = list(self.options)
         backend = backends[(number + number // len(self.people)) % len(backends)]
-        name, client = f"scale-{number:04d}", person.again()
+        name, client = f"{_PREFIX}{number:04d}", person.again()
         trip = RoundTrip(
             client, hub=self.hub, backend=backend, options=self.options[backend], server=name,
             timeout_s=self.timeout_s,
@@ -103,19 +104,27 @@ class Crowd:
         self._each(self._end, self._servers)
 
     def _end(self, server: _Server) -> None:
-        path = f"/hub/api/users/{quote(server.client.user)}/servers/{quote(server.name)}"
         try:
             if server.begun:
                 server.trip.end(server.begun)
             else:  # the run was broken off while this one began
                 server.client.stop(server.name, timeout_s=self.timeout_s)
-            answer = server.client.request("DELETE", path, json={"remove": True})
-            if answer.status_code != 404:
-                expect_ok(answer, f"DELETE {path}")
+            _forget(server.client, server.name)
         except ExplainedError as error:
             self.left_over.append(f"{server.client.user}/{server.name}: {error}")
         finally:
             server.client.close()
+
+    def sweep(self) -> int:
+        """End what a run that was killed left of these people's; returns how many servers."""
+        found = 0
+        for person in self.people:
+            for name in person.servers():
+                if name.startswith(_PREFIX):
+                    person.stop(name, timeout_s=self.timeout_s)
+                    _forget(person, name)
+                    found += 1
+        return found
 
     def _each(self, what: Callable[[_Server], None], servers: Sequence[_Server]) -> None:
         pool = ThreadPoolExecutor(max_workers=self.at_once)
@@ -125,3 +134,11 @@ class Crowd:
         finally:
             # Broken off: what waits is not begun, what is under way is waited for.
             pool.shutdown(cancel_futures=True)
+
+
+def _forget(client: HubClient, name: str) -> None:
+    """Have the hub keep no record of a named server; it would count as one of the person's."""
+    path = f"/hub/api/users/{quote(client.user)}/servers/{quote(name)}"
+    answer = client.request("DELETE", path, json={"remove": True})
+    if answer.status_code != 404:
+        expect_ok(answer, f"DELETE {path}")
