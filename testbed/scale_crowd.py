@@ -4,14 +4,19 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 from urllib.parse import quote
 
 import psutil
 
-from testbed.errors import ExplainedError
+from testbed.errors import ExplainedError, ScenarioFailed
 from testbed.hub_client import HubClient, Options, expect_ok
 from testbed.results import SpawnRecord
 from testbed.round_trip import Round, RoundTrip
+from testbed.waiting import wait_until
+
+T = TypeVar("T")
 
 # No more is begun where the machine has less, so that it does not end what runs.
 MEMORY_KEPT_MIB = 1024
@@ -105,11 +110,10 @@ class Crowd:
 
     def _end(self, server: _Server) -> None:
         try:
-            if server.begun:
+            if server.begun and server.begun.outcome == "ready":
                 server.trip.end(server.begun)
-            else:  # the run was broken off while this one began
-                server.client.stop(server.name, timeout_s=self.timeout_s)
-            _forget(server.client, server.name)
+            # Whatever became of it, and of the word that it should end.
+            _patiently(partial(self._stop, server.client, server.name))
         except ExplainedError as error:
             self.left_over.append(f"{server.client.user}/{server.name}: {error}")
         finally:
@@ -119,12 +123,16 @@ class Crowd:
         """End what a run that was killed left of these people's; returns how many servers."""
         found = 0
         for person in self.people:
-            for name in person.servers():
+            for name in _patiently(partial(_names, person)):
                 if name.startswith(_PREFIX):
-                    person.stop(name, timeout_s=self.timeout_s)
-                    _forget(person, name)
+                    _patiently(partial(self._stop, person, name))
                     found += 1
         return found
+
+    def _stop(self, person: HubClient, name: str) -> bool:
+        person.stop(name, timeout_s=self.timeout_s)
+        _forget(person, name)
+        return True
 
     def _each(self, what: Callable[[_Server], None], servers: Sequence[_Server]) -> None:
         pool = ThreadPoolExecutor(max_workers=self.at_once)
@@ -136,9 +144,19 @@ class Crowd:
             pool.shutdown(cancel_futures=True)
 
 
+def _names(client: HubClient) -> tuple[str, ...]:
+    """The person's servers; never empty, since an answer is waited for: the default's is there."""
+    return ("", *client.servers())
+
+
 def _forget(client: HubClient, name: str) -> None:
     """Have the hub keep no record of a named server; it would count as one of the person's."""
     path = f"/hub/api/users/{quote(client.user)}/servers/{quote(name)}"
     answer = client.request("DELETE", path, json={"remove": True})
     if answer.status_code != 404:
         expect_ok(answer, f"DELETE {path}")
+
+
+def _patiently(ask: Callable[[], T]) -> T:
+    """Ask a hub again that does not answer, or refuses, for a moment: what runs must be ended."""
+    return wait_until(ask, 60, what="the hub's answer", poll_s=2, retry_on=(ScenarioFailed,))
