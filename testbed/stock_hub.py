@@ -1,11 +1,11 @@
 """JupyterHub with stock batchspawner beside the facility, for as long as it is compared with."""
 
 import contextlib
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from testbed import teardown
 from testbed.bed import Bed
 from testbed.errors import ExplainedError, TestbedError
 from testbed.hub_client import HubClient, HubRefused, HubUnreachable
@@ -63,7 +63,7 @@ def run(
         _end_jobs(beside, services)
         if logs:
             _keep_logs(beside, services, logs)
-        _remove(beside, services)
+        teardown.remove(beside, services)
 
 
 def _reached(bed: Bed, service: str) -> StockHub:
@@ -104,19 +104,3 @@ def _keep_logs(bed: Bed, services: Sequence[str], folder: Path) -> None:
     for service in services:
         with contextlib.suppress(ExplainedError):
             (folder / f"{service}.log").write_text(bed.logs(service), encoding="utf-8")
-
-
-def _remove(bed: Bed, services: Sequence[str]) -> None:
-    done = subprocess.run(
-        bed.compose.argv("rm", "--stop", "--force", "--volumes", *services),
-        env=bed.compose.environ(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise TestbedError(
-            f"{', '.join(services)} could not be removed",
-            seen=done.stderr.strip()[-1000:],
-            cure=bed.command("down"),
-        )

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from collections.abc import Sequence
 from typing import Any
 
 from testbed import engine
@@ -23,6 +24,30 @@ def down(bed: Bed, *, volumes: bool) -> None:
     _remove_what_is_left(bed, volumes=volumes)
     if volumes:
         _forget(bed)
+
+
+def remove(bed: Bed, services: Sequence[str]) -> None:
+    """Take services away that are there for a while only, with their anonymous volumes.
+
+    Args:
+        bed: With the profile that they have.
+
+    Raises:
+        TestbedError: They are still there.
+    """
+    done = subprocess.run(
+        bed.compose.argv("rm", "--stop", "--force", "--volumes", *services),
+        env=bed.compose.environ(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise TestbedError(
+            f"{', '.join(services)} could not be removed",
+            seen=done.stderr.strip()[-1000:],
+            cure=bed.command("down"),
+        )
 
 
 def _stop_in_order(bed: Bed) -> None:

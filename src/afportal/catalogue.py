@@ -21,12 +21,15 @@ class Environment(_Frozen):
 
     Args:
         prefix: folder that holds bin/python with JupyterLab, the same path on every node.
+        stand_in: no server for people: jobs behave as one to the hub, for load tests alone
+            (`afportal.session.stand_in`).
     """
 
     name: Word
     title: str
     prefix: str
     description: str = ""
+    stand_in: bool = False
 
 
 class Class(_Frozen):

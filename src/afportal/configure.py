@@ -24,6 +24,7 @@ def configure(
     hub_url: str | None = None,
     backends: Sequence[str] | None = None,
     values: Mapping[str, str] | None = None,
+    catalogue: str | Path | None = None,
 ) -> Portal:
     """Make a hub a portal.
 
@@ -39,6 +40,7 @@ def configure(
         hub_url: where jobs reach this hub's API; default what portal.yaml says.
         backends: names of those that this hub offers, the default first; default all.
         values: what "@{NAME}" in portal.yaml stands for.
+        catalogue: what this hub offers, relative to portal.yaml; default what that says.
 
     Raises:
         ValueError: portal.yaml or its catalogue is wrong; every error is named.
@@ -46,7 +48,14 @@ def configure(
     from afportal.hub_api import CUSTOM_SCOPES, HANDLERS, check_before_spawn
     from afportal.spawner import PortalSpawner
 
-    portal = Portal.load(settings, cell=cell, hub_url=hub_url, backends=backends, values=values)
+    portal = Portal.load(
+        settings,
+        cell=cell,
+        hub_url=hub_url,
+        backends=backends,
+        values=values,
+        catalogue_file=catalogue,
+    )
     _mark_tokens(portal.settings.cell)
     c.JupyterHub.spawner_class = PortalSpawner
     c.JupyterHub.custom_scopes = {**CUSTOM_SCOPES}

@@ -236,10 +236,11 @@ class Portal:
         hub_url: str | None = None,
         backends: Sequence[str] | None = None,
         values: Mapping[str, str] | None = None,
+        catalogue_file: str | Path | None = None,
     ) -> Portal:
         """Read portal.yaml and its catalogue, and become this process's portal."""
         settings = read_settings(path, cell=cell, hub_url=hub_url, backends=backends, values=values)
-        catalogue = load(Path(path).parent / settings.catalogue)
+        catalogue = load(Path(path).parent / (catalogue_file or settings.catalogue))
         tls = CellTls(settings.tls.authority, settings.tls.cell) if settings.tls else None
         asking = tls.asking() if tls else None
         made = {

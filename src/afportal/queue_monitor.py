@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 
 from afportal.backends import Backend, JobStatus, SchedulerError, Standing
-from afportal.phases import ANSWERED, FOLLOWED, QUERIES
+from afportal.phases import ANSWERED, FOLLOWED
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +138,6 @@ class QueueMonitor:
     async def _query(self) -> None:
         followed = frozenset(self._followed)
         self.queries += 1
-        QUERIES.labels(self.backend.name, "bulk").inc()
         try:
             async with asyncio.timeout(self.timeout_s):
                 found = await self.backend.statuses(followed)

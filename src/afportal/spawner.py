@@ -241,7 +241,7 @@ class PortalSpawner(StampedLifeCycle, CheckedOptions, Spawner):
             server=f"{person}/{self.name}",
             cell=self.portal.settings.cell,
             code=TICKETS.issue(self),
-            argv=(python, "-I", "-m", "afportal.session", *self._session_options()),
+            argv=(python, "-I", "-m", "afportal.session", *self._session_options(grant)),
             cores=grant.cores,
             memory_mib=grant.memory_mib,
             memory_limit_mib=grant.class_.memory_limit_mib,
@@ -255,11 +255,12 @@ class PortalSpawner(StampedLifeCycle, CheckedOptions, Spawner):
             gpus=grant.gpus,
         )
 
-    def _session_options(self) -> tuple[str, ...]:
-        """Return how the session finds its hub, and by what it knows it."""
+    def _session_options(self, grant: offers.Grant) -> tuple[str, ...]:
+        """Return how the session finds its hub, by what it knows it, and what it becomes."""
         tls = self.portal.tls
         known_by = ("--ca", tls.authority_argument) if tls is not None else ()
-        return ("--hub", self.portal.settings.hub_url, *known_by)
+        kind = ("--stand-in",) if grant.environment.stand_in else ()
+        return ("--hub", self.portal.settings.hub_url, *known_by, *kind)
 
     def _failure(self, cause: str, message: str, status: int = 400) -> SpawnException:
         self.story.reason = message

@@ -15,6 +15,7 @@ from testbed.cli import (
     output,
     people,
     report,
+    scale,
     usage,
 )
 from testbed.errors import ExplainedError
@@ -56,6 +57,7 @@ bench.command()(judge.boot)
 bench.command()(judge.data)
 bench.command()(load.load)
 bench.command()(judge.login)
+bench.command()(scale.scale)
 bench.command()(judge.spawn)
 app.add_typer(bench, name="bench")
 

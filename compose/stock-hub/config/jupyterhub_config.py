@@ -9,6 +9,9 @@ import grp
 import os
 from pathlib import Path
 
+import batchspawner
+from prometheus_client import Counter
+
 c = get_config()  # noqa: F821 - given by JupyterHub
 NAME = os.environ["AF_STOCK"]
 DEFAULT = NAME == "stock-default"
@@ -25,6 +28,21 @@ c.ConfigurableHTTPProxy.command = [
     "node", "/opt/proxy/node_modules/configurable-http-proxy/bin/configurable-http-proxy",
 ]  # fmt: skip
 c.ConfigurableHTTPProxy.pid_file = "/srv/stock/proxy.pid"
+
+# Several of one person's, where many are measured.
+c.JupyterHub.allow_named_servers = True
+
+# Every command to a scheduler goes through this one method; it is only counted.
+COMMANDS = Counter("stock_scheduler_commands", "Commands to the scheduler.")
+run_command = batchspawner.BatchSpawnerBase.run_command
+
+
+async def counted_command(self, *args, **kwargs):
+    COMMANDS.inc()
+    return await run_command(self, *args, **kwargs)
+
+
+batchspawner.BatchSpawnerBase.run_command = counted_command
 
 # Nobody logs in: the harness comes as a service that may start anybody's server and use it.
 c.JupyterHub.authenticator_class = "null"

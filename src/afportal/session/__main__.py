@@ -21,6 +21,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -136,6 +137,21 @@ def open_log(server: str) -> None:
     os.close(log)
 
 
+def _jupyterlab() -> Callable[..., None]:
+    """Import what a server needs; returns what becomes it."""
+    from afportal.session import launcher
+
+    launcher.preload()
+    return launcher.serve
+
+
+def _stand_in() -> Callable[..., None]:
+    """The same for a stand-in, which needs next to nothing."""
+    from afportal.session import stand_in
+
+    return stand_in.serve
+
+
 def main(argv: list[str] | None = None) -> None:
     """Run one session to its end."""
     started_s = time.time()
@@ -148,6 +164,9 @@ def main(argv: list[str] | None = None) -> None:
         help="authority of the hub's certificate (DER); default: those that this machine believes",
     )
     parser.add_argument("--code-from", required=True, help="credd:NAME, env:NAME or stdin")
+    parser.add_argument(
+        "--stand-in", action="store_true", help="for load tests: no Jupyter behind the server"
+    )
     args = parser.parse_args(argv)
     os.environ.update(person_environment())
 
@@ -162,9 +181,7 @@ def main(argv: list[str] | None = None) -> None:
 
     asking = threading.Thread(target=ask)
     asking.start()
-    from afportal.session import launcher
-
-    launcher.preload()
+    serve = _stand_in() if args.stand_in else _jupyterlab()
     from afportal.session.renewal import Renewal
 
     asking.join()
@@ -191,10 +208,11 @@ def main(argv: list[str] | None = None) -> None:
     renewal = Renewal(
         secrets,
         result["renew_in_s"],
-        schedulers=result.get("for_jobs", ()),
+        # A stand-in's person submits nothing: its token goes to no scheduler.
+        schedulers=() if args.stand_in else result.get("for_jobs", ()),
         problems=result["problems"],
     )
-    launcher.serve(token, renewal, tls_folder=secrets.path / "tls")
+    serve(token, renewal, tls_folder=secrets.path / "tls")
 
 
 if __name__ == "__main__":
