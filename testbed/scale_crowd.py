@@ -139,9 +139,12 @@ class Crowd:
         try:
             for _ in pool.map(what, servers):
                 pass
-        finally:
-            # Broken off: what waits is not begun, what is under way is waited for.
-            pool.shutdown(cancel_futures=True)
+        except BaseException:
+            # Broken off: what waits is not begun, and what is under way ends when it is stopped.
+            self._ending.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        pool.shutdown()
 
 
 def _names(client: HubClient) -> tuple[str, ...]:
