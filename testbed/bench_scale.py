@@ -25,7 +25,7 @@ from testbed.hub_metrics import QUERIES, HubMetrics
 from testbed.hub_process import Meter
 from testbed.logins import Logins
 from testbed.results import LoadSample, Run
-from testbed.scale_crowd import Crowd
+from testbed.scale_crowd import Crowd, patiently
 from testbed.scale_steps import Extent, Step
 from testbed.site import Hub, Site
 from testbed.smoke import Verdict, facility_versions
@@ -232,12 +232,12 @@ class _Bench:
         )
 
     def _asked(self) -> dict[str, float]:
-        metrics = HubMetrics.read(self._observer)
+        metrics = patiently(lambda: HubMetrics.read(self._observer))
         metrics.require(QUERIES)
         return {name: metrics.total(QUERIES, scheduler=name) for name in self._crowd.options}
 
     def _held(self) -> int:
-        found = self._observer.all_servers()
+        found = patiently(self._observer.all_servers)
         return sum(
             bool(found.get(person, {}).get(name, {}).get("ready"))
             for person, name in self._crowd.ready

@@ -113,7 +113,7 @@ class Crowd:
             if server.begun and server.begun.outcome == "ready":
                 server.trip.end(server.begun)
             # Whatever became of it, and of the word that it should end.
-            _patiently(partial(self._stop, server.client, server.name))
+            patiently(partial(self._stop, server.client, server.name))
         except ExplainedError as error:
             self.left_over.append(f"{server.client.user}/{server.name}: {error}")
         finally:
@@ -123,9 +123,9 @@ class Crowd:
         """End what a run that was killed left of these people's; returns how many servers."""
         found = 0
         for person in self.people:
-            for name in _patiently(partial(_names, person)):
+            for name in patiently(partial(_names, person)):
                 if name.startswith(_PREFIX):
-                    _patiently(partial(self._stop, person, name))
+                    patiently(partial(self._stop, person, name))
                     found += 1
         return found
 
@@ -139,9 +139,12 @@ class Crowd:
         try:
             for _ in pool.map(what, servers):
                 pass
-        finally:
-            # Broken off: what waits is not begun, what is under way is waited for.
-            pool.shutdown(cancel_futures=True)
+        except BaseException:
+            # Broken off: what waits is not begun, and what is under way ends when it is stopped.
+            self._ending.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        pool.shutdown()
 
 
 def _names(client: HubClient) -> tuple[str, ...]:
@@ -157,6 +160,6 @@ def _forget(client: HubClient, name: str) -> None:
         expect_ok(answer, f"DELETE {path}")
 
 
-def _patiently(ask: Callable[[], T]) -> T:
+def patiently(ask: Callable[[], T]) -> T:
     """Ask a hub again that does not answer, or refuses, for a moment: what runs must be ended."""
     return wait_until(ask, 60, what="the hub's answer", poll_s=2, retry_on=(ScenarioFailed,))
