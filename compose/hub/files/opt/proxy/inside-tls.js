@@ -13,7 +13,10 @@ class InsideAgent extends https.Agent {
     return super.createConnection({ ...options, servername }, ...rest);
   }
 }
-const agent = new InsideAgent({ keepAlive: true });
+// A connection that waits is closed after this time, which no hub's restart falls short of: one to a
+// hub that was killed looks open until it is used, and the next request would end in a 503.
+const WAITS_MS = 3000;
+const agent = new InsideAgent({ keepAlive: true, timeout: WAITS_MS });
 const stock = ConfigurableProxy.prototype.proxyOptsForTarget;
 ConfigurableProxy.prototype.proxyOptsForTarget = function (target) {
   const options = stock.call(this, target);
