@@ -13,7 +13,7 @@ from jupyter_server.utils import url_path_join
 from tornado import web
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 
-from afportal.session import hub_tls, memory_watch
+from afportal.session import hello, hub_tls, memory_watch
 
 ANSWER_TIMEOUT_S = 30.0
 
@@ -74,7 +74,7 @@ async def _tell_hub(server: Any, what: str, body: dict[str, Any]) -> dict[str, A
 async def _start_jupyter_server_extension(server: Any) -> None:
     """Called after the port is bound: tell the hub which it is, nothing else."""
     try:
-        await _tell_hub(server, "hello", {"port": server.port})
+        await hello.say(functools.partial(_tell_hub, server), server.port)
     except Exception as error:
         # A server that nobody finds must not sit in its slot: the job's end tells the hub.
         server.log.critical("the hub does not take this server's hello: %s", error)
