@@ -3,11 +3,12 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 from testbed.bed import Bed
 from testbed.errors import ScenarioFailed, TestbedError
-from testbed.hub_client import HubClient
+from testbed.hub_client import HubClient, HubRefused
 from testbed.promises import expect_within
 
 # What a portal's job carries, see its backends: the cell, and whose server it is.
@@ -163,23 +164,29 @@ def expect_none(bed: Bed, observers: Sequence[HubClient], *, timeout_s: float = 
     """Every job has its server and every server its job, at the latest after `timeout_s`.
 
     A server that is stopping loses its job a moment before the hub has noticed, so the
-    first look does not count.
+    first look does not count, and one at which a hub's proxy answered in its place does not either.
 
     Raises:
-        ScenarioFailed: Some orphan stayed.
+        ScenarioFailed: Some orphan stayed, or a hub could not be asked.
     """
-    seen = Orphans()
+    seen: Orphans | str = "no hub answered"
 
     def none_left() -> bool:
         nonlocal seen
-        seen = find(bed, observers)
-        return seen.count == 0
+        try:
+            seen = find(bed, observers)
+        except HubRefused as error:
+            if error.status != HTTPStatus.SERVICE_UNAVAILABLE:
+                raise
+            seen = str(error)
+        return isinstance(seen, Orphans) and seen.count == 0
 
     try:
         expect_within(timeout_s, none_left, what="no orphans", poll_s=0.5)
     except ScenarioFailed as error:
+        count = seen.count if isinstance(seen, Orphans) else "uncounted"
         raise ScenarioFailed(
-            f"{seen.count} orphans after {timeout_s:g} s", seen=str(seen)
+            f"{count} orphans after {timeout_s:g} s", seen=f"{seen}; {error}"
         ) from error
 
 
