@@ -330,6 +330,7 @@ def test_tokens_of_a_minute_over_five_minutes(
         read, left_alone = kernel.run(code, timeout_s=120).stdout.split()
         assert read == "True"
         pinned.append(left_alone)
+        # A session of five minutes is what is promised; between two looks it is left alone.
         kernel.run("import time; time.sleep(15)", timeout_s=60)
     assert len(set(ends)) >= 6
     assert pinned[0] == "True"

@@ -1,14 +1,11 @@
 """`testbed bench scale`: 1 … 1,000 running servers on one hub, and what they cost it."""
 
-import contextlib
 import math
-import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 
 from testbed import (
     background,
@@ -94,7 +91,6 @@ def run(
     rival: dict[str, float] = {}
     rival_failures: list[str] = []
     with (
-        _ended_in_order(),
         stand_in_pool.offered(bed, instance, slots, say=say),
         Logins(site, environ) as logins,
     ):
@@ -129,27 +125,6 @@ def run(
     results = measured.results(crowd.records, figures, versions, failures, load=bench.load)
     results.write(folder)
     return Verdict(results, failures)
-
-
-@contextlib.contextmanager
-def _ended_in_order() -> Iterator[None]:
-    """Take SIGTERM and SIGHUP as Ctrl-C, once: a second one cannot stop the cleaning."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        for other in numbers:
-            signal.signal(other, signal.SIG_IGN)
-        raise KeyboardInterrupt(signal.Signals(number).name)
-
-    before = {number: signal.signal(number, end) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _logged_in(logins: Logins, name: str, hub: Hub) -> HubClient:

@@ -16,6 +16,7 @@ from types import FrameType
 
 from pydantic import ValidationError
 
+from testbed import signals
 from testbed.errors import TestbedError
 from testbed.job_watch import JobWatch
 from testbed.load_plan import LoadPlan
@@ -222,16 +223,8 @@ class _Ended:
 def _ends_asked() -> Iterator[_Ended]:
     """Take SIGINT, SIGTERM and SIGHUP as a wish to end; a second one cannot stop the cleaning."""
     ended = _Ended()
-    if threading.current_thread() is not threading.main_thread():
+    with signals.taken(ended.ask):
         yield ended
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, ended.ask) for number in numbers}
-    try:
-        yield ended
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

@@ -1,8 +1,6 @@
 """The command that compares two runs: gate."""
 
 import math
-import signal
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -125,26 +123,26 @@ def _check_self(
     from testbed import gate_self_check, gate_words
     from testbed.bed import Bed
     from testbed.progress import say
+    from testbed.signals import ended_in_order
     from testbed.site import load_site
 
     if len(backend or ()) > 1:
         raise UsageError("--self-check is made on one backend", cure="--backend htcondor")
-    # Cancelled by a CI, too, it takes the planted delay back.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
     bed = Bed.open(project)
     site = load_site(bed.settings.site_file)
     folder = out or bed.report_dir
-    check = gate_self_check.run(
-        bed,
-        site,
-        environ=bed.settings.environ,
-        folder=folder,
-        loadtests_folder=bed.settings.home / "loadtests",
-        backend=(backend or list(site.backends))[0],
-        rounds=rounds,
-        rules=rules,
-        say=say,
-    )
+    with ended_in_order():  # a planted delay is taken back
+        check = gate_self_check.run(
+            bed,
+            site,
+            environ=bed.settings.environ,
+            folder=folder,
+            loadtests_folder=bed.settings.home / "loadtests",
+            backend=(backend or list(site.backends))[0],
+            rounds=rounds,
+            rules=rules,
+            say=say,
+        )
     runs = [("delayed", check.delayed)] + [
         (f"repeat {number}", judged) for number, judged in enumerate(check.repeats, start=1)
     ]

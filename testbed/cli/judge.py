@@ -1,40 +1,25 @@
 """Commands that judge: smoke and the benchmarks."""
 
-import contextlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from testbed.cli import judging
 from testbed.cli.output import Json, Project, answer, figures_table
 from testbed.progress import say
 
 if TYPE_CHECKING:
     from testbed.bed import Bed
     from testbed.results import Results, Run
-    from testbed.site import Site
-    from testbed.smoke import Verdict
-
-SiteFile = Annotated[
-    Path | None,
-    typer.Option("--site", help="Site file of what is judged (default: this testbed's own)."),
-]
-Backends = Annotated[
-    list[str] | None,
-    typer.Option("--backend", help="Only this backend; may be given again (default: all)."),
-]
-Timeout = Annotated[
-    float, typer.Option("--timeout", min=1, help="Longest wait for each step, in seconds.")
-]
 
 
 def smoke(
-    site_file: SiteFile = None,
-    backend: Backends = None,
+    site_file: judging.SiteFile = None,
+    backend: judging.Backends = None,
     rounds: Annotated[int, typer.Option(min=1, help="Spawns on each backend.")] = 10,
-    timeout: Timeout = 120,
+    timeout: judging.Timeout = 120,
     project: Project = None,
     as_json: Json = False,
 ) -> None:
@@ -43,9 +28,9 @@ def smoke(
     from testbed.bed import Bed
 
     bed = Bed.open(project)
-    site, _, judged_bed = _judged(bed, site_file)
+    site, _, judged_bed = judging.judged(bed, site_file)
     folder = bed.report_dir
-    with _evidence(judged_bed, folder):
+    with judging.evidence(judged_bed, folder):
         verdict = prover.run(
             site,
             environ=bed.settings.environ,
@@ -56,15 +41,15 @@ def smoke(
             rounds=rounds,
             timeout_s=timeout,
         )
-    _end(verdict, folder, as_json)
+    judging.end(verdict, folder, as_json)
 
 
 def spawn(
-    site_file: SiteFile = None,
-    backend: Backends = None,
+    site_file: judging.SiteFile = None,
+    backend: judging.Backends = None,
     users: Annotated[int, typer.Option(min=1, help="How many people at once.")] = 1,
     rounds: Annotated[int, typer.Option(min=1, help="Spawns a person and backend.")] = 10,
-    timeout: Timeout = 120,
+    timeout: judging.Timeout = 120,
     against: Annotated[
         Literal["stock"] | None,
         typer.Option(help="In turns with stock batchspawner, stood up for it (12 min)."),
@@ -86,9 +71,7 @@ def spawn(
     seed: Annotated[
         int | None, typer.Option(min=0, help="With --against: of the random order (default: new).")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Where the results go (default: reports/<run>).")
-    ] = None,
+    out: judging.Out = None,
     project: Project = None,
     as_json: Json = False,
 ) -> None:
@@ -97,9 +80,9 @@ def spawn(
     from testbed.bed import Bed
 
     bed = Bed.open(project)
-    site, file, judged_bed = _judged(bed, site_file)
+    site, file, judged_bed = judging.judged(bed, site_file)
     folder = out or bed.report_dir
-    with _evidence(judged_bed, folder):
+    with judging.evidence(judged_bed, folder):
         if against:
             extent = bench_against.Extent(
                 rounds=rounds,
@@ -119,7 +102,7 @@ def spawn(
                 extent=extent,
                 say=say,
             )
-            _end(verdict, folder, as_json)
+            judging.end(verdict, folder, as_json)
             return
         verdict = bench_spawn.run(
             site,
@@ -134,7 +117,7 @@ def spawn(
             bed=judged_bed,
             say=say,
         )
-    _end(verdict, folder, as_json)
+    judging.end(verdict, folder, as_json)
 
 
 def boot(
@@ -166,7 +149,7 @@ def boot(
 
 
 def login(
-    site_file: SiteFile = None,
+    site_file: judging.SiteFile = None,
     people: Annotated[int, typer.Option(min=1, help="Log-ins by plain HTTP.")] = 20,
     browser: Annotated[
         int, typer.Option(min=0, help="Log-ins in Chromium, each with an empty profile.")
@@ -183,10 +166,10 @@ def login(
     from testbed.results import Run
 
     bed = Bed.open(project)
-    site, _, judged_bed = _judged(bed, site_file)
+    site, _, judged_bed = judging.judged(bed, site_file)
     folder = out or bed.report_dir
     measured = Run("bench login", site.name, {"people": people, "browser": browser})
-    with _evidence(judged_bed, folder):
+    with judging.evidence(judged_bed, folder):
         figures = bench_login.run(
             site,
             environ=bed.settings.environ,
@@ -216,7 +199,7 @@ def data(
     from testbed.bed import Bed
 
     bed = Bed.open(project)
-    site, _, _ = _judged(bed, None)
+    site, _, _ = judging.judged(bed, None)
     folder = out or bed.report_dir
     results = bench_data.run(
         bed, site, environ=bed.settings.environ, folder=folder, size_mib=size, rounds=rounds,
@@ -253,46 +236,3 @@ def _show(results: "Results", folder: Path, as_json: bool) -> None:
         figures_table(results.figures)
         print(f"report: {page}")
     answer(as_json, figures=results.figures, folder=str(folder), report=str(page))
-
-
-def _judged(bed: "Bed", site_file: Path | None) -> "tuple[Site, Path, Bed | None]":
-    """The site to judge and its file; with the testbed only where it is the testbed's own."""
-    from testbed.site import load_site
-
-    own = bed.settings.site_file
-    file = site_file or own
-    site = load_site(file)
-    return site, file, bed if file.resolve() == own.resolve() else None
-
-
-@contextlib.contextmanager
-def _evidence(bed: "Bed | None", folder: Path) -> Iterator[None]:
-    """Keep the services' logs and the queues' state, however the judgement ends."""
-    from testbed import evidence
-
-    try:
-        yield
-    finally:
-        if bed is not None:
-            evidence.collect(bed, folder)
-
-
-def _end(verdict: "Verdict", folder: Path, as_json: bool) -> None:
-    """Show a verdict and end with its exit code."""
-    from rich.console import Console
-
-    from testbed import report
-    from testbed.smoke import show
-
-    page = report.write(verdict.results, folder)
-    if not as_json:
-        show(verdict, Console(width=160))
-        print(f"report: {page}")
-    answer(
-        as_json,
-        ok=verdict.ok,
-        figures=verdict.figures,
-        failures=verdict.failures,
-        folder=str(folder),
-        report=str(page),
-    )

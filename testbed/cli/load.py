@@ -1,11 +1,10 @@
 """`testbed bench load`: many people, by behaviour and shape, here or at somebody's facility."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from testbed.cli import judge
+from testbed.cli import judging
 from testbed.cli.output import Json, Project
 from testbed.errors import UsageError
 from testbed.load_plan import BEHAVIOURS, POLITE_PAUSE_S, POLITE_PEOPLE, POLITE_SECONDS
@@ -36,9 +35,9 @@ def load(
             f"somebody else's {POLITE_PAUSE_S:g}).",
         ),
     ] = None,
-    timeout: judge.Timeout = 120,
+    timeout: judging.Timeout = 120,
     seed: Annotated[int, typer.Option(help="For the arrivals of `poisson`.")] = 1,
-    site_file: judge.SiteFile = None,
+    site_file: judging.SiteFile = None,
     most_people: Annotated[
         int, typer.Option(min=1, help="Ceiling at a facility of somebody else's.")
     ] = POLITE_PEOPLE,
@@ -53,9 +52,7 @@ def load(
     ] = "",
     bind: Annotated[str, typer.Option(help="Where the master listens.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The master's port.")] = 5557,
-    out: Annotated[
-        Path | None, typer.Option(help="Where the results go (default: reports/<run>).")
-    ] = None,
+    out: judging.Out = None,
     project: Project = None,
     as_json: Json = False,
 ) -> None:
@@ -70,7 +67,7 @@ def load(
     if master and worker:
         raise UsageError("a process is a master or a worker: name one of --master, --worker")
     bed = Bed.open(project)
-    site, file, judged_bed = judge._judged(bed, site_file)
+    site, file, judged_bed = judging.judged(bed, site_file)
     polite = POLITE_PAUSE_S if judged_bed is None else _OWN_PAUSE_S
     plan = LoadPlan.checked(
         site,
@@ -87,7 +84,7 @@ def load(
         seed=seed,
     )
     folder = out or bed.report_dir
-    with judge._evidence(judged_bed, folder):
+    with judging.evidence(judged_bed, folder):
         verdict = bench_load.run(
             site,
             file,
@@ -100,4 +97,4 @@ def load(
             page=load_process.Page(web_port) if web else None,
             say=say,
         )
-    judge._end(verdict, folder, as_json)
+    judging.end(verdict, folder, as_json)

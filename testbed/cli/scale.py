@@ -1,11 +1,10 @@
 """`testbed bench scale`: how many running servers a hub holds, and what each costs it."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from testbed.cli import judge
+from testbed.cli import judging
 from testbed.cli.output import Json, Project
 from testbed.progress import say
 
@@ -27,15 +26,13 @@ def scale(
             help="So many JupyterLabs on stock batchspawner too (130 MiB each), watched beside it."
         ),
     ] = None,
-    backend: judge.Backends = None,
+    backend: judging.Backends = None,
     at_once: Annotated[int, typer.Option(min=1, help="Spawns under way at a time.")] = 8,
     window: Annotated[
         float, typer.Option(min=1, help="Seconds that each earlier step is watched.")
     ] = 60,
-    timeout: judge.Timeout = 300,
-    out: Annotated[
-        Path | None, typer.Option(help="Where the results go (default: reports/<run>).")
-    ] = None,
+    timeout: judging.Timeout = 300,
+    out: judging.Out = None,
     project: Project = None,
     as_json: Json = False,
 ) -> None:
@@ -48,7 +45,7 @@ def scale(
     from testbed.bed import Bed
 
     bed = Bed.open(project)
-    site, _, judged_bed = judge._judged(bed, None)
+    site, _, judged_bed = judging.judged(bed, None)
     folder = out or bed.report_dir
     extent = scale_steps.Extent(
         servers=servers,
@@ -59,7 +56,7 @@ def scale(
         stand_ins=kind == "stand-in",
         against_stock=against is not None,
     )
-    with judge._evidence(judged_bed, folder):
+    with judging.evidence(judged_bed, folder):
         verdict = bench_scale.run(
             site,
             environ=bed.settings.environ,
@@ -69,4 +66,4 @@ def scale(
             extent=extent,
             say=say,
         )
-    judge._end(verdict, folder, as_json)
+    judging.end(verdict, folder, as_json)

@@ -56,11 +56,13 @@ async def hand_on(schedulers: Iterable[str]) -> dict[str, str]:
     problems = {}
     if os.path.isfile(token):  # noqa: ASYNC240, PTH113 - in memory
         for name in schedulers:
+            way = _WAYS.get(name)
+            if way is None:
+                problems[problem(name)] = "this session is older than its hub: start it anew"
+                continue
             try:
                 async with asyncio.timeout(_TIMEOUT_S):
-                    await _WAYS[name](token)
-            except KeyError:
-                problems[problem(name)] = "this session is older than its hub: start it anew"
+                    await way(token)
             except TimeoutError:
                 problems[problem(name)] = f"no answer within {_TIMEOUT_S:g} s; tried again"
             except (NotHandedOn, job_token.SealError, OSError, RuntimeError) as error:

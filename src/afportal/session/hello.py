@@ -19,14 +19,14 @@ async def say(tell: Callable[..., Awaitable[Any]], port: int) -> None:
         HTTPClientError: refused, or in trouble for too long.
         OSError: no answer.
     """
-    for pause_s in (*PAUSES_S, None):
+    for tries, pause_s in enumerate((*PAUSES_S, None)):
         try:
             await tell("hello", {"port": port})
             return
         except (OSError, HTTPClientError) as error:
             code = getattr(error, "code", 599)
             # The hub had taken the one before, whose answer was lost.
-            if code == HTTPStatus.CONFLICT and pause_s != PAUSES_S[0]:
+            if tries and code == HTTPStatus.CONFLICT:
                 return
             if code < HTTPStatus.INTERNAL_SERVER_ERROR or pause_s is None:
                 raise
