@@ -55,6 +55,27 @@ context = ssl.create_default_context(cafile="/keys/inside-tls/ca.pem")
 with context.wrap_socket(socket.create_connection((host, port), 10), server_hostname=host) as line:
     print(ssl.DER_cert_to_PEM_cert(line.getpeercert(True)))
 """
+# Speaks one request slowly, while others end their connections right after the handshake; prints
+# the status, or "closed". To end there leaves the peer with an error of its operating system.
+SLOWLY = """
+import socket, ssl, sys
+address, others = (sys.argv[1], int(sys.argv[2])), int(sys.argv[3])
+context = ssl._create_unverified_context()
+def connect():
+    line = context.wrap_socket(socket.create_connection(address, 20))
+    line.settimeout(20)
+    return line
+line = connect()
+line.send(b"GET /hub/api/ HTTP/1.1\\r\\nHost: hub\\r\\nX-Slowly: ")
+try:
+    for _ in range(others):
+        connect().close()
+        line.send(b"a")
+    line.send(b"\\r\\n\\r\\n")
+    print(line.recv(100).split()[1].decode())
+except (OSError, IndexError):
+    print("closed")
+"""
 # A kernel tells where its server listens, and where its certificate is.
 OWN = """
 import json, os
@@ -125,6 +146,14 @@ def test_each_service_shows_its_own_name(bed: Bed, site: Site) -> None:
         instance = host.partition("-")[2]
         cell = {f"hub-{instance}", f"chp-{instance}"}
         assert names == (cell if host in cell else {host})
+
+
+def test_a_broken_connection_breaks_no_other(bed: Bed, site: Site) -> None:
+    """Callers that end at once, as killed jobs and health checks do, cost nobody an answer."""
+    for host, port in [*(("hub-" + each, 8081) for each in instances(site)), ("front", 8080)]:
+        done = bed.exec("front", ["python3", "-c", SLOWLY, host, str(port), "60"])
+        assert done.ok, (host, done.stderr)
+        assert done.stdout.strip().isdigit(), host
 
 
 # A person's server

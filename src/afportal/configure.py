@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from afportal.broken_connections import stay_apart
 from afportal.portal import Portal
 from afportal.reconciler import Reconciler
 
@@ -80,6 +81,7 @@ def configure(
     c.Spawner.poll_interval = 60
     # A scheduler's refusals are no fault of the hub: it must not exit over them.
     c.Spawner.consecutive_failure_limit = 0
+    stay_apart()
     if portal.tls is not None:
         c.JupyterHubHTTPClient.connector_options = {"ssl": portal.tls.asking()}
         _listen_with(portal.tls.listening())

@@ -10,6 +10,7 @@ import ssl
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from afportal.broken_connections import stay_apart
 from afportal.front.app import make_app, make_templates
 from afportal.front.cells import Cells
 from afportal.front.handlers import Front
@@ -64,6 +65,7 @@ def main() -> None:
         tls = listening(args.certificate, args.key) if args.certificate else None
     except (OSError, ValueError) as error:
         raise SystemExit(f"front: {error}") from None
+    stay_apart()
     asyncio.run(_serve(front, args.port, tls))
 
 

@@ -109,6 +109,7 @@ def serve(token: str, renewal: Renewal, *, tls_folder: Path) -> None:
     from jupyterhub.singleuser import extension
     from traitlets.config import Config
 
+    from afportal.broken_connections import stay_apart
     from afportal.session import hub_tls
     from afportal.session.hub_auth import SessionHubAuth
 
@@ -118,6 +119,7 @@ def serve(token: str, renewal: Renewal, *, tls_folder: Path) -> None:
     extension.make_ssl_context = lambda *_args, **_kwargs: hub_tls.context()
     if (tls_folder / "server.key").is_file():
         os.environ |= {name: str(tls_folder / file) for name, file in _TLS_FILES.items()}
+    stay_apart()
     sys.argv[:] = ["jupyterhub-singleuser"]
     config = Config()
     config.HubAuth.api_token = token
