@@ -139,7 +139,7 @@ def _when_started(portal: Portal) -> None:
                 if getattr(spawner, "job_id", "")
             }
 
-        Reconciler(portal.backends, owned).start()
+        Reconciler(portal.monitors, owned).start()
         if portal.credentials.data is not None:
             await portal.credentials.data.sweep_for_ever()
 

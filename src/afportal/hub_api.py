@@ -4,6 +4,7 @@
     POST   /api/af/hello             {"port"} with the server's own token
     POST   /api/af/notice            {"oom_kills"} with the server's own token
     POST   /api/af/secrets           {} with the server's own token -> its secrets, renewed
+    POST   /api/af/presence          {} with the server's own token -> held open, see decision 24
     GET    /api/af/spawns/NAME[/SRV] the newest spawn's stamps, state and reason
     DELETE /api/af/spawns/NAME[/SRV] give up a spawn that is still waiting
     GET    /api/af/queue             the monitors' own state (read:metrics)
@@ -133,9 +134,16 @@ class _Handler(APIHandler):
         except ValidationError as error:
             raise web.HTTPError(400, problems(error)) from error
 
-    async def _check_host(self, spawner: PortalSpawner) -> str:
-        """Refuse a request that does not come from where the scheduler runs the job."""
+    async def _check_host(self, spawner: PortalSpawner, *, anew: bool = False) -> str:
+        """Refuse a request that does not come from where the scheduler runs the job.
+
+        Args:
+            anew: ask the scheduler now; else what it said a moment ago is enough to believe a
+                caller, and never to refuse one.
+        """
         peer = self._peer()
+        if not anew and peer in spawner.known_addresses():
+            return peer
         try:
             addresses = await spawner.job_addresses()
         except SchedulerError as error:
@@ -178,7 +186,7 @@ class ExchangeHandler(_Handler):
                 )
                 thief_of.end_session("its one-time code was used a second time")
             raise web.HTTPError(403, "this code is not valid")
-        host = await self._check_host(spawner)
+        host = await self._check_host(spawner, anew=True)
         if TICKETS.owner(body.code) is not spawner:
             raise web.HTTPError(403, "this code is not valid")
         TICKETS.use(body.code)
@@ -230,6 +238,20 @@ class SecretsHandler(_SessionHandler):
         self._body(Nothing)
         await self._check_host(spawner)
         self._answer(await spawner.renewed_secrets())
+
+
+class PresenceHandler(_SessionHandler):
+    """Holds the connection of a running session for as long as both live."""
+
+    async def post(self) -> None:
+        """Say that it is held, and nothing after that."""
+        spawner = self._spawner()
+        self._body(Nothing)
+        await self._check_host(spawner)
+        # No request that is under way: nothing to log or to measure at its end, no memory.
+        connection = self.detach()
+        spawner.presence.hold(connection)
+        await connection.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
 
 
 class CheckedServerHandler(UserServerAPIHandler):
@@ -320,6 +342,7 @@ HANDLERS = [
     (r"/api/af/hello", HelloHandler),
     (r"/api/af/notice", NoticeHandler),
     (r"/api/af/secrets", SecretsHandler),
+    (r"/api/af/presence", PresenceHandler),
     (r"/api/af/spawns/(?P<user_name>[^/]+)", SpawnHandler),
     (r"/api/af/spawns/(?P<user_name>[^/]+)/(?P<server_name>[^/]+)", SpawnHandler),
     (r"/api/af/queue", QueueHandler),

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from afportal.backends import Backend, JobStatus, SchedulerError, Standing
 from afportal.phases import ANSWERED, FOLLOWED
@@ -28,6 +28,7 @@ class QueueMonitor:
         urgent_s: pause between queries while somebody waits.
         calm_s: pause otherwise.
         timeout_s: a query that takes longer counts as not answered.
+        suspicion_s: how long the urgent rhythm goes on for a job that may have ended.
     """
 
     def __init__(
@@ -35,13 +36,15 @@ class QueueMonitor:
         backend: Backend,
         *,
         urgent_s: float = 0.5,
-        calm_s: float = 10.0,
+        calm_s: float = 30.0,
         timeout_s: float = 15.0,
+        suspicion_s: float = 15.0,
     ) -> None:
         self.backend = backend
         self.urgent_s = urgent_s
         self.calm_s = calm_s
         self.timeout_s = timeout_s
+        self.suspicion_s = suspicion_s
         self.last_ok_s: float | None = None
         self.error: str | None = None
         self.queries = 0
@@ -49,6 +52,8 @@ class QueueMonitor:
         self._statuses: dict[str, JobStatus] = {}
         self._waiters = 0
         self._awaited: dict[str, set[asyncio.Future[JobStatus]]] = {}
+        self._looking: set[asyncio.Task[None]] = set()
+        self._census: asyncio.Future[Mapping[str, JobStatus]] | None = None
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -58,6 +63,9 @@ class QueueMonitor:
             self._followed.add(job_id)
             FOLLOWED.labels(self.backend.name).set(len(self._followed))
             self._wake.set()
+        self._begin()
+
+    def _begin(self) -> None:
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run(), name=f"queue monitor {self.backend.name}")
 
@@ -71,6 +79,30 @@ class QueueMonitor:
     def status(self, job_id: str) -> JobStatus | None:
         """Return the last thing the scheduler said, None if it said nothing yet."""
         return self._statuses.get(job_id)
+
+    def runs_at(self, job_id: str) -> frozenset[str]:
+        """Return a running job's addresses by an answer of just now, empty if there is none."""
+        status = self._statuses.get(job_id)
+        fresh_s = self.calm_s + self.timeout_s
+        if (
+            status is None
+            or status.standing is not Standing.RUNNING
+            or self.last_ok_s is None
+            or time.time() - self.last_ok_s > fresh_s
+        ):
+            return frozenset()
+        return status.addresses
+
+    async def census(self) -> Mapping[str, JobStatus]:
+        """Return every living job of this cell's, servers' or not, from the next query.
+
+        Raises:
+            SchedulerError: that was not answered.
+        """
+        if self._census is None:
+            self._census = asyncio.get_running_loop().create_future()
+        self._begin()
+        return await asyncio.shield(self._census)
 
     @property
     def jobs(self) -> int:
@@ -86,6 +118,18 @@ class QueueMonitor:
             yield
         finally:
             self._waiters -= 1
+
+    def suspect(self, job_id: str) -> None:
+        """Ask often, for a while, about a job that may have ended."""
+        if job_id in self._followed:
+            task = asyncio.create_task(self._look_closely(job_id), name=f"look for {job_id}")
+            self._looking.add(task)
+            task.add_done_callback(self._looking.discard)
+
+    async def _look_closely(self, job_id: str) -> None:
+        with self.urgent(), contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.suspicion_s):
+                await self.changed(job_id, self._statuses.get(job_id))
 
     async def changed(self, job_id: str, known: JobStatus | None) -> JobStatus:
         """Wait until the scheduler says something else about a job than `known`."""
@@ -127,7 +171,7 @@ class QueueMonitor:
                 await self._task
 
     async def _run(self) -> None:
-        while self._followed:
+        while self._followed or self._census is not None:
             await self._query()
             pause_s = self.urgent_s if self._waiters else self.calm_s
             with contextlib.suppress(TimeoutError):
@@ -137,24 +181,21 @@ class QueueMonitor:
 
     async def _query(self) -> None:
         followed = frozenset(self._followed)
+        census, self._census = self._census, None
         self.queries += 1
         try:
-            async with asyncio.timeout(self.timeout_s):
-                found = await self.backend.statuses(followed)
-        except (SchedulerError, TimeoutError) as error:
-            message = str(error) or f"no answer within {self.timeout_s:g} s"
+            found = await self._answer(followed, others=census is not None)
+        except SchedulerError as error:
             if self.error is None:
                 log.warning(
                     "%s: %s; %d jobs keep their last known state",
                     self.backend.name,
-                    message,
+                    error,
                     len(followed),
                 )
-            self.error = message
-            return
-        except Exception:
-            log.exception("%s: query failed", self.backend.name)
-            self.error = "query failed; see the hub's log"
+            self.error = str(error)
+            if census is not None:
+                census.set_exception(error)
             return
         if self.error is not None:
             log.info("%s answers again", self.backend.name)
@@ -168,3 +209,17 @@ class QueueMonitor:
             self._statuses[job_id] = now
             if now != before:
                 self._tell(now)
+        if census is not None:
+            census.set_result(found)
+
+    async def _answer(self, followed: frozenset[str], *, others: bool) -> Mapping[str, JobStatus]:
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                return await self.backend.statuses(followed, others=others)
+        except TimeoutError as error:
+            raise SchedulerError(f"no answer within {self.timeout_s:g} s") from error
+        except SchedulerError:
+            raise
+        except Exception as error:
+            log.exception("%s: query failed", self.backend.name)
+            raise SchedulerError("query failed; see the hub's log") from error

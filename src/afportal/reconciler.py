@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
-from afportal.backends import Backend, SchedulerError, Standing
+from afportal.backends import SchedulerError, Standing
+from afportal.queue_monitor import QueueMonitor
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ class Reconciler:
     """Compares the queues with the servers that the hub knows.
 
     Args:
-        backends: name → backend.
+        monitors: name of a backend → who asks it.
         owned: returns (backend, job id) of every server of this hub, starting ones included.
         every_s: pause between two rounds. A job must be ownerless in two rounds that
             follow each other, except in the first after a start: a submit that is under
@@ -30,12 +31,12 @@ class Reconciler:
 
     def __init__(
         self,
-        backends: dict[str, Backend],
+        monitors: Mapping[str, QueueMonitor],
         owned: Callable[[], Collection[tuple[str, str]]],
         *,
         every_s: float = 60.0,
     ) -> None:
-        self._backends = backends
+        self._monitors = monitors
         self._owned = owned
         self._every_s = every_s
         self._suspects: set[tuple[str, str]] = set()
@@ -49,10 +50,10 @@ class Reconciler:
         """
         cancelled: list[tuple[str, str]] = []
         suspects: set[tuple[str, str]] = set()
-        for name, backend in self._backends.items():
+        for name, monitor in self._monitors.items():
             before = set(self._owned())
             try:
-                census = await backend.census()
+                census = await monitor.census()
             except SchedulerError as error:
                 log.debug("reconciler: %s", error)
                 suspects |= {key for key in self._suspects if key[0] == name}
@@ -69,7 +70,7 @@ class Reconciler:
                     "%s job %s of %s has no server; it is cancelled", name, job_id, status.server
                 )
                 try:
-                    await backend.cancel(job_id, "no server of this hub belongs to it")
+                    await monitor.backend.cancel(job_id, "no server of this hub belongs to it")
                     cancelled.append(key)
                 except SchedulerError as error:
                     log.warning("reconciler: cannot cancel %s: %s", job_id, error)

@@ -33,11 +33,14 @@ from afportal.credentials.delivery import Delivery
 from afportal.hub_api import TICKETS
 from afportal.phases import SPAWNS_FAILED
 from afportal.portal import Portal
+from afportal.presence import Presence
 from afportal.queue_monitor import QueueMonitor
 from afportal.spawn_story import SpawnStory, StampedLifeCycle
 
 # A scheduler may need a moment to know where a job runs that already calls.
 HOST_TIMEOUT_S = 10.0
+# What it said is believed for so long: the time from exchange to hello.
+HOST_FRESH_S = 30.0
 FIRST_ANSWER_TIMEOUT_S = 5.0
 GONE_TIMEOUT_S = 30.0
 # A scheduler that restarts is back within this time.
@@ -57,6 +60,7 @@ class PortalSpawner(StampedLifeCycle, CheckedOptions, Spawner):
         self.portal = Portal.instance()
         self.story = SpawnStory()
         self.backend_name = ""
+        self.presence = Presence(lambda: self.monitor.suspect(self.job_id))
         self._forget_job()
 
     def _forget_job(self) -> None:
@@ -65,6 +69,8 @@ class PortalSpawner(StampedLifeCycle, CheckedOptions, Spawner):
         self.token_id: int | None = None
         self.said_hello = False
         self.node = ""
+        # Where it runs as the scheduler said when it was last asked for this job alone, and when.
+        self._addresses: tuple[float, frozenset[str]] = (-HOST_FRESH_S, frozenset())
         self.memory_limit_mib = 0
         # Whether another process of this hub started the job.
         self._inherited = False
@@ -150,6 +156,7 @@ class PortalSpawner(StampedLifeCycle, CheckedOptions, Spawner):
             self.monitor.unfollow(self.job_id)
             if self._request is not None:
                 self._discard_code(self._request)
+        self.presence.end()
         for task in (self._watch, self._secrets):
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
@@ -324,6 +331,12 @@ class PortalSpawner(StampedLifeCycle, CheckedOptions, Spawner):
 
     # What the job says
 
+    def known_addresses(self) -> frozenset[str]:
+        """Return the addresses of the machine that ran this job a moment ago, by the scheduler."""
+        asked_s, addresses = self._addresses
+        recent = addresses if time.monotonic() - asked_s < HOST_FRESH_S else frozenset()
+        return recent | self.monitor.runs_at(self.job_id)
+
     async def job_addresses(self) -> frozenset[str]:
         """Return the addresses of the machine that runs this job, by the scheduler.
 
@@ -341,6 +354,7 @@ class PortalSpawner(StampedLifeCycle, CheckedOptions, Spawner):
         while True:
             addresses = await self.backend.addresses(self.job_id)
             if addresses or time.monotonic() > deadline:
+                self._addresses = (time.monotonic(), addresses)
                 return addresses
             with self.monitor.urgent(), contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):

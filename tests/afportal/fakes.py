@@ -36,10 +36,9 @@ class ScriptedScheduler:
             self._more.clear()
             await self._more.wait()
 
-    async def statuses(self, job_ids: Collection[str]) -> Mapping[str, JobStatus]:
-        return self.answer()
-
-    async def census(self) -> Mapping[str, JobStatus]:
+    async def statuses(
+        self, job_ids: Collection[str], *, others: bool = False
+    ) -> Mapping[str, JobStatus]:
         return self.answer()
 
     async def submit(self, request: JobRequest) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from prometheus_client import REGISTRY
 
-from afportal.backends import JobStatus, Standing
+from afportal.backends import JobStatus, SchedulerError, Standing
 from afportal.queue_monitor import QueueMonitor
 from tests.afportal.fakes import ScriptedScheduler
 
@@ -71,7 +71,7 @@ def test_a_query_begun_before_a_job_says_nothing_about_it() -> None:
         release = asyncio.Event()
         plain = scheduler.statuses
 
-        async def slow(_: object) -> dict[str, JobStatus]:
+        async def slow(*_: object, **__: object) -> dict[str, JobStatus]:
             before = scheduler.answer()
             await release.wait()
             return before
@@ -150,6 +150,79 @@ def test_urgent_is_over_when_nobody_waits(urgent: bool) -> None:
         else:
             await asyncio.sleep(0.1)
             assert scheduler.asked == before
+
+    run(scenario)
+
+
+def test_a_job_that_may_have_ended_is_asked_for_at_once() -> None:
+    """In the urgent rhythm until the scheduler has said so, or for a while."""
+
+    async def scenario(scheduler: ScriptedScheduler, monitor: QueueMonitor) -> None:
+        monitor.calm_s, monitor.suspicion_s = 60, 0.1
+        scheduler.put("1", Standing.RUNNING)
+        monitor.follow("1")
+        running = await monitor.changed("1", None)
+        monitor.suspect("1")
+        await scheduler.asked_times(scheduler.asked + 2)
+        await asyncio.sleep(2 * monitor.suspicion_s)
+        asked = scheduler.asked
+        await asyncio.sleep(10 * monitor.urgent_s)
+        assert scheduler.asked == asked
+        del scheduler.jobs["1"]
+        monitor.suspect("1")
+        assert (await monitor.changed("1", running)).standing is Standing.GONE
+
+    run(scenario)
+
+
+def test_a_census_rides_on_the_next_query() -> None:
+    """It costs no query of its own, has jobs that nobody follows, and is not older than asked."""
+
+    async def scenario(scheduler: ScriptedScheduler, monitor: QueueMonitor) -> None:
+        scheduler.put("1", Standing.RUNNING)
+        monitor.follow("1")
+        await monitor.changed("1", None)
+        asked = scheduler.asked
+        scheduler.put("2", Standing.RUNNING)
+        assert set(await monitor.census()) == {"1", "2"}
+        assert scheduler.asked == asked + 1
+        scheduler.away = True
+        with pytest.raises(SchedulerError, match="no answer"):
+            await monitor.census()
+
+    run(scenario)
+
+
+def test_a_census_of_a_hub_without_servers() -> None:
+    """Who follows nothing asks for it all the same, and then no more."""
+
+    async def scenario(scheduler: ScriptedScheduler, monitor: QueueMonitor) -> None:
+        scheduler.put("2", Standing.RUNNING)
+        assert set(await monitor.census()) == {"2"}
+        await asyncio.sleep(5 * monitor.calm_s)
+        assert scheduler.asked == 1
+
+    run(scenario)
+
+
+def test_where_a_job_runs_is_known_for_a_moment() -> None:
+    """While it runs, by the scheduler's last word, if that is not old."""
+
+    async def scenario(scheduler: ScriptedScheduler, monitor: QueueMonitor) -> None:
+        here = frozenset({"192.0.2.7"})
+        assert monitor.runs_at("1") == frozenset()
+        scheduler.jobs["1"] = JobStatus("1", Standing.RUNNING, addresses=here)
+        monitor.follow("1")
+        running = await monitor.changed("1", None)
+        assert monitor.runs_at("1") == here
+        scheduler.away = True
+        monitor.timeout_s = 0
+        await scheduler.asked_times(scheduler.asked + 3)
+        assert monitor.runs_at("1") == frozenset()
+        scheduler.away, monitor.timeout_s = False, 1
+        scheduler.jobs["1"] = JobStatus("1", Standing.PENDING, addresses=here)
+        assert (await monitor.changed("1", running)).standing is Standing.PENDING
+        assert monitor.runs_at("1") == frozenset()
 
     run(scenario)
 

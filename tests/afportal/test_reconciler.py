@@ -3,50 +3,77 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from afportal.backends import Standing
+from afportal.queue_monitor import QueueMonitor
 from afportal.reconciler import Reconciler
 from tests.afportal.fakes import ScriptedScheduler
+
+LIMIT_S = 10
+Owned = set[tuple[str, str]]
+
+
+def run(scenario: Callable[[ScriptedScheduler, Reconciler, Owned], Awaitable[None]]) -> None:
+    async def main() -> None:
+        scheduler = ScriptedScheduler()
+        monitor = QueueMonitor(scheduler, urgent_s=0.01, calm_s=0.01, timeout_s=1)
+        owned: Owned = set()
+        try:
+            async with asyncio.timeout(LIMIT_S):
+                await scenario(scheduler, Reconciler({"scripted": monitor}, lambda: owned), owned)
+        finally:
+            await monitor.close()
+
+    asyncio.run(main())
 
 
 def test_an_ownerless_job_is_cancelled_in_the_second_round() -> None:
     """A job may be on its way to its server: only a second look cancels it."""
-    scheduler = ScriptedScheduler()
-    scheduler.put("1", Standing.RUNNING)
-    scheduler.put("2", Standing.RUNNING)
-    reconciler = Reconciler({"scripted": scheduler}, lambda: {("scripted", "1")})
-    assert asyncio.run(reconciler.round()) == []
-    assert asyncio.run(reconciler.round()) == [("scripted", "2")]
-    assert scheduler.cancelled == ["2"]
+
+    async def scenario(scheduler: ScriptedScheduler, reconciler: Reconciler, owned: Owned) -> None:
+        scheduler.put("1", Standing.RUNNING)
+        scheduler.put("2", Standing.RUNNING)
+        owned.add(("scripted", "1"))
+        assert await reconciler.round() == []
+        assert await reconciler.round() == [("scripted", "2")]
+        assert scheduler.cancelled == ["2"]
+
+    run(scenario)
 
 
 def test_a_hub_that_just_started_cancels_at_once() -> None:
     """After a restart nothing is on its way: an ownerless job goes in the first round."""
-    scheduler = ScriptedScheduler()
-    scheduler.put("2", Standing.PENDING)
-    reconciler = Reconciler({"scripted": scheduler}, set)
-    assert asyncio.run(reconciler.round(at_once=True)) == [("scripted", "2")]
+
+    async def scenario(scheduler: ScriptedScheduler, reconciler: Reconciler, _: Owned) -> None:
+        scheduler.put("2", Standing.PENDING)
+        assert await reconciler.round(at_once=True) == [("scripted", "2")]
+
+    run(scenario)
 
 
 def test_a_server_that_came_meanwhile_saves_its_job() -> None:
     """A job that got its server between the rounds is left alone."""
-    scheduler = ScriptedScheduler()
-    scheduler.put("2", Standing.RUNNING)
-    owned: set[tuple[str, str]] = set()
-    reconciler = Reconciler({"scripted": scheduler}, lambda: owned)
-    asyncio.run(reconciler.round())
-    owned.add(("scripted", "2"))
-    assert asyncio.run(reconciler.round()) == []
-    assert scheduler.cancelled == []
+
+    async def scenario(scheduler: ScriptedScheduler, reconciler: Reconciler, owned: Owned) -> None:
+        scheduler.put("2", Standing.RUNNING)
+        await reconciler.round()
+        owned.add(("scripted", "2"))
+        assert await reconciler.round() == []
+        assert scheduler.cancelled == []
+
+    run(scenario)
 
 
 def test_a_scheduler_that_is_away_keeps_its_suspects() -> None:
     """An outage neither cancels nor acquits."""
-    scheduler = ScriptedScheduler()
-    scheduler.put("2", Standing.RUNNING)
-    reconciler = Reconciler({"scripted": scheduler}, set)
-    asyncio.run(reconciler.round())
-    scheduler.away = True
-    assert asyncio.run(reconciler.round()) == []
-    scheduler.away = False
-    assert asyncio.run(reconciler.round()) == [("scripted", "2")]
+
+    async def scenario(scheduler: ScriptedScheduler, reconciler: Reconciler, _: Owned) -> None:
+        scheduler.put("2", Standing.RUNNING)
+        await reconciler.round()
+        scheduler.away = True
+        assert await reconciler.round() == []
+        scheduler.away = False
+        assert await reconciler.round() == [("scripted", "2")]
+
+    run(scenario)

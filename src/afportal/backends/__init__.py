@@ -35,6 +35,7 @@ class JobStatus:
         server: "user/servername" as it was submitted, empty if not known.
         node: host name of the machine that runs it, empty before it runs.
         matched_s: when the scheduler matched it to a machine, unix seconds.
+        addresses: IP addresses of that machine, as far as the scheduler names them by the way.
     """
 
     job_id: str
@@ -44,6 +45,7 @@ class JobStatus:
     server: str = ""
     node: str = ""
     matched_s: float | None = None
+    addresses: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -102,15 +104,17 @@ class Backend(Protocol):
         """Submit as the person and return the job's id. Raises `JobRefused`."""
         ...
 
-    async def statuses(self, job_ids: Collection[str]) -> Mapping[str, JobStatus]:
+    async def statuses(
+        self, job_ids: Collection[str], *, others: bool = False
+    ) -> Mapping[str, JobStatus]:
         """Tell where these jobs stand, by one bulk query.
 
         A job that the scheduler does not have is left out: it is gone.
-        """
-        ...
 
-    async def census(self) -> Mapping[str, JobStatus]:
-        """List every living job that carries this cell's tag."""
+        Args:
+            job_ids: the jobs of servers that the hub knows.
+            others: name every other living job with this cell's tag as well.
+        """
         ...
 
     async def cancel(self, job_id: str, reason: str) -> None:

@@ -39,7 +39,7 @@ _STANDINGS = {
 _PROJECTION = [
     "ClusterId", "ProcId", "JobStatus", "HoldReason", "HoldReasonCode", "RemoveReason",
     "RemoteHost", "AfServer", "JobCurrentStartDate",
-    "LastRejMatchReason", "RequestMemory", "AfMemoryLimitMiB",
+    "LastRejMatchReason", "RequestMemory", "AfMemoryLimitMiB", "StartdIpAddr",
 ]  # fmt: skip
 _SERVICE = "hub"
 VACATE_S = 3
@@ -196,17 +196,13 @@ class HTCondorBackend:
 
         return await self._ask("submit", run)
 
-    async def _query(self, kind: str, constraint: str) -> dict[str, JobStatus]:
-        ads = await self._ask(kind, lambda schedd: schedd.query(constraint, projection=_PROJECTION))
-        return {status.job_id: status for status in map(_status, ads)}
-
-    async def statuses(self, job_ids: Collection[str]) -> Mapping[str, JobStatus]:
+    async def statuses(
+        self, job_ids: Collection[str], *, others: bool = False
+    ) -> Mapping[str, JobStatus]:
         """Ask for every job of this cell at once."""
-        return await self._query("bulk", f"AfCell == {classad2.quote(self._cell)}")
-
-    async def census(self) -> Mapping[str, JobStatus]:
-        """List every job of this cell."""
-        return await self._query("census", f"AfCell == {classad2.quote(self._cell)}")
+        wanted = f"AfCell == {classad2.quote(self._cell)}"
+        ads = await self._ask("bulk", lambda schedd: schedd.query(wanted, projection=_PROJECTION))
+        return {status.job_id: status for status in map(_status, ads)}
 
     async def cancel(self, job_id: str, reason: str) -> None:
         """Remove a job; its processes end after the vacate time at the latest."""
@@ -243,8 +239,7 @@ class HTCondorBackend:
         ads = await self._ask(
             "address", lambda schedd: schedd.query(wanted, projection=["StartdIpAddr", "JobStatus"])
         )
-        hosts = (_sinful_host(str(ad.get("StartdIpAddr", ""))) for ad in ads)
-        return frozenset(host for host in hosts if host)
+        return frozenset().union(*map(_addresses, ads))
 
     async def forget(self, request: JobRequest) -> None:
         """Take the code out of the credd."""
@@ -274,6 +269,11 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def _addresses(ad: classad2.ClassAd) -> frozenset[str]:
+    host = _sinful_host(str(ad.get("StartdIpAddr", "")))
+    return frozenset({host} if host else ())
+
+
 def _status(ad: classad2.ClassAd) -> JobStatus:
     standing, native = _STANDINGS.get(int(ad.get("JobStatus", 0)), (Standing.PENDING, "unknown"))
     reason = ""
@@ -297,6 +297,7 @@ def _status(ad: classad2.ClassAd) -> JobStatus:
         server=str(ad.get("AfServer", "")),
         node=host.rpartition("@")[2],
         matched_s=float(matched) if matched is not None else None,
+        addresses=_addresses(ad),
     )
 
 

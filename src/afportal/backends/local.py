@@ -55,12 +55,11 @@ class LocalBackend:
     async def _list(self, kind: str) -> Mapping[str, Any]:
         return await self._call(kind, "GET", "/sessions", {})
 
-    async def statuses(self, job_ids: Collection[str]) -> Mapping[str, JobStatus]:
+    async def statuses(
+        self, job_ids: Collection[str], *, others: bool = False
+    ) -> Mapping[str, JobStatus]:
         """Ask once for all sessions of the node."""
-        return await self._living("bulk")
-
-    async def _living(self, kind: str) -> dict[str, JobStatus]:
-        sessions = (await self._list(kind))["sessions"]
+        sessions = (await self._list("bulk"))["sessions"]
         return {
             job_id: JobStatus(
                 job_id,
@@ -73,10 +72,6 @@ class LocalBackend:
             for job_id, s in sessions.items()
             if s["cell"] == self._cell
         }
-
-    async def census(self) -> Mapping[str, JobStatus]:
-        """List this cell's sessions."""
-        return await self._living("census")
 
     async def cancel(self, job_id: str, reason: str) -> None:
         """End a session: TERM, then KILL after three seconds."""

@@ -16,6 +16,7 @@ import json
 import socket
 import time
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
@@ -298,15 +299,21 @@ class SlurmBackend:
             except SchedulerError:
                 return  # its time limit of one minute ends it
 
-    async def _states(self, kind: str) -> dict[str, tuple[str, ...]]:
-        answer = await self._call(kind, "GET", "/slurm/VERSION/jobs/state")
+    async def _states(self) -> dict[str, tuple[str, ...]]:
+        answer = await self._call("bulk", "GET", "/slurm/VERSION/jobs/state")
         return {
             str(job["job_id"]): tuple(job.get("state") or ()) for job in answer.get("jobs") or []
         }
 
-    async def statuses(self, job_ids: Collection[str]) -> Mapping[str, JobStatus]:
-        """Ask for all states at once, and for the details of what changed."""
-        states = await self._states("bulk")
+    async def statuses(
+        self, job_ids: Collection[str], *, others: bool = False
+    ) -> Mapping[str, JobStatus]:
+        """Ask for all states at once, and for the details of what changed.
+
+        The list of states names no owner: with `others` each job that is new in it is asked
+        for once, and remembered as ours or not.
+        """
+        states = await self._states()
         living = {
             job_id: states[job_id]
             for job_id in job_ids
@@ -316,7 +323,23 @@ class SlurmBackend:
         found = await asyncio.gather(
             *(self._status(job_id, state) for job_id, state in living.items())
         )
-        return {status.job_id: status for status in found}
+        statuses = {status.job_id: status for status in found}
+        return statuses | await self._others(states, set(job_ids)) if others else statuses
+
+    async def _others(
+        self, states: Mapping[str, tuple[str, ...]], followed: Collection[str]
+    ) -> dict[str, JobStatus]:
+        living = {i: s for i, s in states.items() if standing_of(s) is not Standing.GONE}
+        self._ours = {i: ours for i, ours in self._ours.items() if i in living}
+        self._ours |= {job_id: True for job_id in living if job_id in followed}
+        unknown = [job_id for job_id in living if job_id not in self._ours]
+        for job_id, job in zip(unknown, await self._get_all(unknown), strict=True):
+            self._ours[job_id] = (job or {}).get("name") == f"af-{self._cell}"
+        return {
+            job_id: JobStatus(job_id, standing_of(state), ", ".join(state))
+            for job_id, state in living.items()
+            if self._ours[job_id] and job_id not in followed
+        }
 
     async def _status(self, job_id: str, states: tuple[str, ...]) -> JobStatus:
         known = self._details.get(job_id)
@@ -334,6 +357,8 @@ class SlurmBackend:
             if job
             else JobStatus(job_id, standing_of(states), ", ".join(states))
         )
+        if status.standing is Standing.RUNNING:
+            status = replace(status, addresses=await self._addresses_of(status.node))
         self._details[job_id] = (states, now, status)
         return status
 
@@ -359,24 +384,6 @@ class SlurmBackend:
             node=str(job.get("batch_host") or ""),
             matched_s=float(began) if began and standing is Standing.RUNNING else None,
         )
-
-    async def census(self) -> Mapping[str, JobStatus]:
-        """List this cell's living jobs.
-
-        The list of states names no owner; each job is asked for once, and remembered as
-        ours or not.
-        """
-        states = await self._states("census")
-        living = {i: s for i, s in states.items() if standing_of(s) is not Standing.GONE}
-        self._ours = {i: ours for i, ours in self._ours.items() if i in living}
-        unknown = [job_id for job_id in living if job_id not in self._ours]
-        for job_id, job in zip(unknown, await self._get_all(unknown), strict=True):
-            self._ours[job_id] = (job or {}).get("name") == f"af-{self._cell}"
-        return {
-            job_id: JobStatus(job_id, standing_of(state), ", ".join(state))
-            for job_id, state in living.items()
-            if self._ours[job_id]
-        }
 
     async def _get_all(self, job_ids: Collection[str]) -> list[Mapping[str, Any] | None]:
         return list(await asyncio.gather(*(self._get(job_id) for job_id in job_ids)))
@@ -405,7 +412,9 @@ class SlurmBackend:
     async def addresses(self, job_id: str) -> frozenset[str]:
         """Return the address of the job's node as the controller has it."""
         job = await self._get(job_id)
-        node = str((job or {}).get("batch_host") or "")
+        return await self._addresses_of(str((job or {}).get("batch_host") or ""))
+
+    async def _addresses_of(self, node: str) -> frozenset[str]:
         if not node:
             return frozenset()
         known = self._node_addresses.get(node)

@@ -13,7 +13,7 @@ from jupyter_server.utils import url_path_join
 from tornado import web
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 
-from afportal.session import hello, hub_tls, memory_watch
+from afportal.session import hello, hub_tls, memory_watch, presence
 
 ANSWER_TIMEOUT_S = 30.0
 
@@ -54,13 +54,18 @@ class SecretsHandler(APIHandler):
         self.finish({"renewed": renewal.renewed_s, "missing": renewal.problems})
 
 
+def _token(server: Any) -> str:
+    token: str = server.identity_provider.hub_auth.api_token
+    return token
+
+
 async def _tell_hub(server: Any, what: str, body: dict[str, Any]) -> dict[str, Any]:
     """Send word to the hub with the server's own token; returns its answer."""
     request = HTTPRequest(
         f"{os.environ['JUPYTERHUB_API_URL']}/af/{what}",
         method="POST",
         headers={
-            "Authorization": f"token {server.identity_provider.hub_auth.api_token}",
+            "Authorization": f"token {_token(server)}",
             "Content-Type": "application/json",
         },
         body=json.dumps(body),
@@ -83,6 +88,9 @@ async def _start_jupyter_server_extension(server: Any) -> None:
         server.af_memory_watch = asyncio.create_task(_watch_memory(server))
         ask = functools.partial(_tell_hub, server)
         server.af_renewing = asyncio.create_task(server.af_renewal.run(ask, server.log))
+        server.af_presence = asyncio.create_task(
+            presence.keep(os.environ["JUPYTERHUB_API_URL"], _token(server), server.log)
+        )
 
 
 async def _watch_memory(server: Any) -> None:

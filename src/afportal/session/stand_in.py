@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from afportal.session import hub_tls
+from afportal.session import hub_tls, presence
 
 if TYPE_CHECKING:
     from afportal.session.renewal import Renewal
@@ -126,6 +126,7 @@ async def _run(token: str, renewal: Renewal, tls_folder: Path) -> None:
         await ask("hello", {"port": port})
         beside = [
             asyncio.create_task(renewal.run(ask, log)),
+            asyncio.create_task(presence.keep(api, token, log)),
             asyncio.create_task(
                 _report_activity(
                     os.environ["JUPYTERHUB_ACTIVITY_URL"],

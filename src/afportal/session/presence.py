@@ -1,0 +1,74 @@
+"""The connection by whose end the hub learns at once that this session is over."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from afportal.session import hub_tls
+
+ANSWER_TIMEOUT_S = 30.0
+# A hub that starts again is not called by all its sessions in the same second.
+AGAIN_S = (5.0, 60.0)
+# A hub whose machine is gone is noticed after about this time and three more times the second.
+_SILENT_S, _PROBE_EVERY_S = 120, 20
+
+
+async def keep(api_url: str, token: str, log: Any) -> None:
+    """Hold a connection to the hub open for ever; open it again when it has ended.
+
+    Args:
+        api_url: the hub's API.
+        token: the server's own.
+    """
+    while True:
+        try:
+            await _hold(api_url, token)
+        except (OSError, TimeoutError, ValueError) as error:
+            log.debug("no connection is held with the hub: %s", error)
+        await asyncio.sleep(random.uniform(*AGAIN_S))  # noqa: S311 - nothing secret
+
+
+async def _hold(api_url: str, token: str) -> None:
+    url = urlsplit(api_url)
+    secure = url.scheme == "https"
+    async with asyncio.timeout(ANSWER_TIMEOUT_S):
+        reader, writer = await asyncio.open_connection(
+            url.hostname,
+            url.port or (443 if secure else 80),
+            ssl=hub_tls.context() if secure else None,
+        )
+    try:
+        _notice_silence(writer.get_extra_info("socket"))
+        headers = {
+            "Host": url.netloc,
+            "Authorization": f"token {token}",
+            "Content-Type": "application/json",
+            "Content-Length": "2",
+            "Connection": "close",
+        }
+        writer.write(_head(f"POST {url.path}/af/presence HTTP/1.1", headers) + b"{}")
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            status = (await reader.readline()).decode("latin-1").split()
+        if status[1:2] != ["200"]:
+            raise ValueError(f"it answers {' '.join(status) or 'nothing'}")
+        await reader.read()
+    finally:
+        writer.close()
+
+
+def _head(line: str, headers: Mapping[str, str]) -> bytes:
+    return "\r\n".join(
+        [line, *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+    ).encode("latin-1")
+
+
+def _notice_silence(line: socket.socket) -> None:
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_KEEPIDLE", _SILENT_S), ("TCP_KEEPINTVL", _PROBE_EVERY_S)):
+        if hasattr(socket, option):
+            line.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
