@@ -116,6 +116,9 @@ def test_job_removed_while_it_waits(
 
 def test_job_removed_behind_the_hubs_back(bed: Bed, running: Session) -> None:
     """When an operator removes a running server's job the hub notices, and knows why."""
+    expect_within(
+        60, lambda: running.client.spawn_account()["present"], what="the session holds a connection"
+    )
     remove(bed, running.job)
     expect_within(
         60,

@@ -37,6 +37,11 @@ def test_servers_survive_a_hub_restart(
     )
     assert server["ready"]
     assert jobs_behind(running.client) == [running.job]
+    expect_within(
+        120,
+        lambda: running.client.spawn_account()["present"],
+        what="the session holds its connection with the new hub",
+    )
 
 
 def test_servers_survive_a_hub_crash(

@@ -45,14 +45,14 @@ def test_hub_says_that_the_scheduler_is_silent(bed: Bed, running: Session, login
     observer = logins.observer(running.client.instance)
     with faults.stop(bed, ANSWERS[running.backend]):
         error = expect_within(
-            60,
+            120,
             lambda: observer.get_json("/hub/api/af/queue")[running.backend]["error"],
             what="the hub says that its scheduler does not answer",
         )
         assert isinstance(error, str)
         assert running.remembers()
     expect_within(
-        60,
+        120,
         lambda: observer.get_json("/hub/api/af/queue")[running.backend]["error"] is None,
         what="the hub says that its scheduler answers again",
     )

@@ -19,6 +19,11 @@ class Presence:
         self._lost = lost
         self._held: IOStream | None = None
 
+    @property
+    def held(self) -> bool:
+        """Whether the session has its connection open now."""
+        return self._held is not None
+
     def hold(self, connection: IOStream) -> None:
         """Keep this connection, in place of the one before."""
         self.end()

@@ -100,6 +100,7 @@ class PortalSpawner(StampedLifeCycle, CheckedOptions, Spawner):
             "reason": self.story.reason or (status.reason if status else ""),
             "notice": self.story.notice,
             "missing": self.missing,
+            "present": self.presence.held,
         }
 
     @property
