@@ -13,7 +13,7 @@ from jupyter_server.utils import url_path_join
 from tornado import web
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 
-from afportal.session import hello, hub_tls, memory_watch, presence
+from afportal.session import hello, hub_tls, launcher, memory_watch, presence
 
 ANSWER_TIMEOUT_S = 30.0
 
@@ -85,6 +85,7 @@ async def _start_jupyter_server_extension(server: Any) -> None:
         server.log.critical("the hub does not take this server's hello: %s", error)
         server.exit(1)
     else:
+        server.af_loading = asyncio.create_task(asyncio.to_thread(launcher.load_the_rest))
         server.af_memory_watch = asyncio.create_task(_watch_memory(server))
         ask = functools.partial(_tell_hub, server)
         server.af_renewing = asyncio.create_task(server.af_renewal.run(ask, server.log))

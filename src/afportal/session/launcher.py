@@ -1,8 +1,9 @@
 """Starts the single-user server quickly.
 
 Half of a stock server's start is imports that a user's server never needs: an optional
-format checker of jsonschema builds a grammar for 0.7 s, and jupyterhub.singleuser pulls in
-the hub's database layer (0.35 s). They are kept out here; the rest is stock.
+format checker of jsonschema builds a grammar for 0.7 s, jupyterhub.singleuser pulls in the hub's
+database layer (0.35 s), and there are three HTTP clients. They are kept out here, or come when
+the server listens; the rest is stock.
 
 Measured: docs/decisions/0003-fast-session.md.
 """
@@ -14,7 +15,7 @@ import os
 import sys
 import types
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from afportal.session.renewal import Renewal
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 # Optional checkers that jsonschema looks for with suppress(ImportError).
 _UNNEEDED = (
     "rfc3987_syntax",
+    "rfc3986_validator",
     "isoduration",
     "webcolors",
     "uri_template",
@@ -29,50 +31,86 @@ _UNNEEDED = (
     "rfc3987",
     "jsonpointer",
 )
-_EXTENSION = "jupyterhub.singleuser.extension"
-_PRELOADED = ("jupyter_server.serverapp", "jupyterlab.labapp", "afportal.session.hub_auth")
 
 
 class _Never(Exception):
     """What a user's server looks for and never meets: an error of the database, a health check."""
 
 
-# What JupyterHub (6.1) imports for a user's server for the sake of functions of the hub's own,
-# and the names that are taken from it at once.
-_HUB_LAYER: dict[str, dict[str, object]] = {
-    "sqlalchemy": {},
-    "sqlalchemy.exc": {"SQLAlchemyError": _Never},
-    "jupyterhub.orm": {},
-    "jupyterhub.roles": {},
-    "jupyterhub.metrics": {"prometheus_log_method": lambda _handler: None},
-    "jupyterhub.handlers": {},
-    "jupyterhub.handlers.pages": {"HealthCheckHandler": _Never},
+async def _fetch(*args: Any, **options: Any) -> Any:
+    from jupyterhub.httpclient import fetch  # the real one, with the first request to the hub
+
+    return await fetch(*args, **options)
+
+
+def _pypi_manager(*args: Any) -> Any:
+    from jupyterlab.extensions.pypi import PyPIExtensionManager
+
+    return PyPIExtensionManager(*args)
+
+
+# What is imported, and what JupyterHub (6.1) and JupyterLab (4.6) import with it for things that
+# a user's server does not do or does later, with the names that are taken from that at once.
+_WITHOUT: dict[str, dict[str, dict[str, object]]] = {
+    "jupyterhub.singleuser.extension": {
+        "sqlalchemy": {},
+        "sqlalchemy.exc": {"SQLAlchemyError": _Never},
+        "jupyterhub.orm": {},
+        "jupyterhub.roles": {},
+        "jupyterhub.metrics": {"prometheus_log_method": lambda _handler: None},
+        "jupyterhub.handlers": {},
+        "jupyterhub.handlers.pages": {"HealthCheckHandler": _Never},
+        "jupyterhub.httpclient": {"fetch": _fetch},
+    },
+    "jupyterlab.labapp": {"jupyterlab.extensions.pypi": {"PyPIExtensionManager": _pypi_manager}},
 }
+# Loaded where they are first used, if ever.
+_LATER = ("aiohttp", "requests", "websocket")
+_PRELOADED = (*_WITHOUT, "afportal.session.hub_auth")
 
 
-def _hub_layer() -> dict[str, types.ModuleType]:
-    layer = {name: types.ModuleType(name) for name in _HUB_LAYER if name not in sys.modules}
-    for name, module in layer.items():
-        vars(module).update(_HUB_LAYER[name])
-    return layer
-
-
-def _import_extension() -> None:
-    """Import JupyterHub's extension without the hub's database layer, or as it is if that fails."""
-    before, layer = set(sys.modules), _hub_layer()
-    sys.modules.update(layer)
+def _import(name: str) -> None:
+    """Import a module without what it does not need, or as it is if it needs that."""
+    package = name.partition(".")[0]
+    before = set(sys.modules)
+    stand_ins = {
+        left_out: types.ModuleType(left_out)
+        for left_out in _WITHOUT.get(name, {})
+        if left_out not in sys.modules
+    }
+    for left_out, module in stand_ins.items():
+        vars(module).update(_WITHOUT[name][left_out])
+    sys.modules.update(stand_ins)
     try:
-        importlib.import_module(_EXTENSION)
+        importlib.import_module(name)
     except (ImportError, AttributeError):
-        for name in set(sys.modules) - before:
-            if name.partition(".")[0] == "jupyterhub":
-                del sys.modules[name]
+        for imported in set(sys.modules) - before:
+            if imported.partition(".")[0] == package:
+                del sys.modules[imported]
     finally:
         # Whoever imports them later gets the real ones.
-        for name, module in layer.items():
-            if sys.modules.get(name) is module:
-                del sys.modules[name]
-    importlib.import_module(_EXTENSION)
+        for left_out, module in stand_ins.items():
+            if sys.modules.get(left_out) is module:
+                del sys.modules[left_out]
+    importlib.import_module(name)
+
+
+def _put_off(name: str) -> None:
+    """Have a module loaded when something of it is first wanted, not when it is imported.
+
+    importlib's LazyLoader does not do: in Python 3.13 the import statement wants `__spec__`.
+    """
+    if name in sys.modules:
+        return
+    stand_in = types.ModuleType(name)
+
+    def wanted(attribute: str) -> Any:
+        if sys.modules.get(name) is stand_in:
+            del sys.modules[name]
+        return getattr(importlib.import_module(name), attribute)
+
+    vars(stand_in)["__getattr__"] = wanted
+    sys.modules[name] = stand_in
 
 
 def _keep_out() -> None:
@@ -83,9 +121,15 @@ def _keep_out() -> None:
 def preload() -> None:
     """Import what the server needs, while the code is being exchanged."""
     _keep_out()
-    _import_extension()
+    for name in _LATER:
+        _put_off(name)
     for name in _PRELOADED:
-        importlib.import_module(name)
+        _import(name)
+
+
+def load_the_rest() -> None:
+    """Import what the first page will want; for a thread, once the server listens."""
+    importlib.import_module("jupyterhub.httpclient")
 
 
 # What JupyterHub's extension reads of a server's own TLS, and the file of each.
