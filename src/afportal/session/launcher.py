@@ -10,6 +10,7 @@ Measured: docs/decisions/0003-fast-session.md.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -119,7 +120,11 @@ def _keep_out() -> None:
 
 
 def preload() -> None:
-    """Import what the server needs, while the code is being exchanged."""
+    """Import what the server needs, while the code is being exchanged.
+
+    Nothing of that is garbage, so none is looked for until `load_the_rest`.
+    """
+    gc.disable()
     _keep_out()
     for name in _LATER:
         _put_off(name)
@@ -129,6 +134,8 @@ def preload() -> None:
 
 def load_the_rest() -> None:
     """Import what the first page will want; for a thread, once the server listens."""
+    gc.freeze()
+    gc.enable()
     importlib.import_module("jupyterhub.httpclient")
 
 
