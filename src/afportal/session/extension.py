@@ -13,7 +13,7 @@ from jupyter_server.utils import url_path_join
 from tornado import web
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 
-from afportal.session import hello, hub_tls, launcher, memory_watch, presence
+from afportal.session import hello, hub_tls, kernel_connection, launcher, memory_watch, presence
 
 ANSWER_TIMEOUT_S = 30.0
 
@@ -23,10 +23,11 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 
 
 def _load_jupyter_server_extension(server: Any) -> None:
-    """Add what the server's owner may ask of this session."""
+    """Add what the server's owner may ask of this session, and kernels that are heard at once."""
     base = server.web_app.settings["base_url"]
     route = url_path_join(base, "api/af/secrets")
     server.web_app.add_handlers(".*$", [(route, SecretsHandler, {"session": server})])
+    kernel_connection.put_in(server)
 
 
 class SecretsHandler(APIHandler):
