@@ -162,7 +162,7 @@ class _Bench:
             is_last = number == len(levels) - 1
             window_s = self._extent.last_window_s if is_last else self._extent.window_s
             self._step(number, level, window_s)
-            scale_steps.write(self._folder, self.steps, self.broke, self._extent.kind)
+            scale_steps.write(self._folder, self.steps, self.broke, self._extent)
             if self.broke:
                 self._say(f"broke first: {self.broke}")
                 return

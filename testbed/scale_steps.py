@@ -1,6 +1,7 @@
 """What so many running servers cost a hub: steps of a ramp, and the figures made of them."""
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -160,10 +161,16 @@ def first_broken(step: Step, records: Sequence[SpawnRecord], *, short_of_memory:
     return ""
 
 
-def write(folder: Path, steps: Sequence[Step], broke: str, kind: str) -> Path:
-    """Write `scale.json`: every step, and what broke first."""
+def write(folder: Path, steps: Sequence[Step], broke: str, extent: Extent) -> Path:
+    """Write `scale.json`: every step, under what conditions, and what broke first."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "scale.json"
-    told = {"servers_are": kind, "first_broken": broke, "steps": [asdict(s) for s in steps]}
+    told = {
+        "servers_are": extent.kind,
+        "at_once": extent.at_once,
+        "cores": os.cpu_count(),
+        "first_broken": broke,
+        "steps": [asdict(s) for s in steps],
+    }
     path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     return path

@@ -14,6 +14,7 @@ from testbed.cli import (
     look,
     output,
     people,
+    predict,
     report,
     scale,
     usage,
@@ -57,6 +58,7 @@ bench.command()(judge.boot)
 bench.command()(judge.data)
 bench.command()(load.load)
 bench.command()(judge.login)
+bench.command()(predict.predict)
 bench.command()(scale.scale)
 bench.command()(judge.spawn)
 app.add_typer(bench, name="bench")

@@ -88,7 +88,7 @@ def test_what_broke_is_told_by_its_first_reason() -> None:
 
 def test_steps_are_kept_with_what_a_server_was(tmp_path: Path) -> None:
     """scale.json says that they were stand-ins, for whoever reads the figures later."""
-    path = scale_steps.write(tmp_path, [a_step(1)], "", "stand-in")
+    path = scale_steps.write(tmp_path, [a_step(1)], "", Extent(servers=1))
     told = json.loads(path.read_text())
     assert told["servers_are"] == "stand-in"
     assert told["steps"][0]["queries"] == {"htcondor": 6.0, "slurm": 12.0}
