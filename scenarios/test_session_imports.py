@@ -21,8 +21,8 @@ import requests
 print("requests:", requests.Session().verify)
 from jupyterlab.extensions import get_pypi_manager
 print("manager:", get_pypi_manager().metadata.name)
-launcher.load_the_rest()
-print("fetch:", sys.modules["jupyterhub.httpclient"].fetch.__module__)
+import jupyterhub.httpclient
+print("fetch:", jupyterhub.httpclient.fetch.__module__)
 """
 # As with another JupyterHub, which takes more from what is left out.
 CHANGED = """

@@ -23,6 +23,7 @@ START = "#start, #spawn_form input[type=submit], #spawn_form button[type=submit]
 CHOICE = "#af-choice"
 
 _LAB_TIMEOUT_S = 90
+_RUNS = 3
 
 
 def give_password(browser: Browser, name: str, password: Secret) -> None:
@@ -118,17 +119,27 @@ def run_first_cell(browser: Browser, source: str) -> str:
     notebook = ".jp-NotebookPanel:not(.lm-mod-hidden)"
     editor = browser.see(f"{notebook} .jp-Cell .cm-content", 60)
     editor.send_keys(source)
-    # JupyterLab drops what is run before the kernel is there.
+    # JupyterLab drops what is run before the kernel is there, and now and then a moment after
+    # (4.6: 2 of 40 first cells): it is run again, as a person would, unless it is under way.
     browser.until(
         lambda: browser.has(f'{notebook} .jp-Notebook-ExecutionIndicator[data-status="idle"]'),
         "kernel that is ready",
         60,
     )
-    editor.send_keys(Keys.SHIFT, Keys.ENTER)
+
+    def text(css: str) -> str:
+        return browser.driver.find_element(By.CSS_SELECTOR, f"{notebook} {css}").text
 
     def output() -> str:
-        return browser.driver.find_element(
-            By.CSS_SELECTOR, f"{notebook} .jp-OutputArea-output pre"
-        ).text
+        return text(".jp-OutputArea-output pre")
 
+    for _ in range(_RUNS - 1):
+        editor.send_keys(Keys.SHIFT, Keys.ENTER)
+        try:
+            return browser.until(output, "output of the cell yet", 10)
+        except ScenarioFailed:
+            if "*" in text(".jp-InputPrompt"):
+                break
+    else:
+        editor.send_keys(Keys.SHIFT, Keys.ENTER)
     return browser.until(output, "output of the cell", 60)

@@ -18,7 +18,7 @@ def idle_queries_ratio(
     *,
     backend: str,
     many: int = 20,
-    window_s: float = 60.0,
+    window_s: float = 150.0,
     say: Callable[[str], None] = lambda _line: None,
 ) -> dict[str, float]:
     """Measure a hub's scheduler queries with one idle server and then with `many`.
@@ -29,7 +29,7 @@ def idle_queries_ratio(
     Args:
         site: With that many people to spawn for, and an observer.
         backend: Whose queries are counted.
-        window_s: How long each count takes.
+        window_s: How long each count takes; a calm hub asks every 30 s.
         say: Gets a line of progress now and then.
 
     Returns:

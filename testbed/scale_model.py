@@ -11,6 +11,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 from testbed.errors import UsageError
@@ -165,7 +166,7 @@ class _Workers:
             self._free -= 1
             minute = int(self._clock.now_s // 60)
             self.busy_s[minute] = self.busy_s.get(minute, 0.0) + work_s
-            self._clock.after(work_s, lambda then=then: self._done(then))
+            self._clock.after(work_s, partial(self._done, then))
 
     def _done(self, then: Callable[[], None]) -> None:
         self._free += 1
@@ -241,7 +242,9 @@ def simulate(costs: Costs, morning: Morning, *, seed: int = 1) -> Outcome:
     calm_from = int(max(ready_at_s) // 60) + 1
     calm = [s for minute, s in hub.busy_s.items() if calm_from <= minute < clock.now_s // 60]
     return Outcome(
-        *(quantile(took_s, q) or 0.0 for q in (0.5, 0.95, 0.99)),
+        ready_p50_s=quantile(took_s, 0.5) or 0.0,
+        ready_p95_s=quantile(took_s, 0.95) or 0.0,
+        ready_p99_s=quantile(took_s, 0.99) or 0.0,
         all_ready_s=max(ready_at_s),
         busiest_cores=max(hub.busy_s.values()) / 60,
         calm_cores=morning.cells * (sum(calm) / len(calm) / 60 if calm else 0.0),

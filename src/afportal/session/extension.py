@@ -86,7 +86,7 @@ async def _start_jupyter_server_extension(server: Any) -> None:
         server.log.critical("the hub does not take this server's hello: %s", error)
         server.exit(1)
     else:
-        server.af_loading = asyncio.create_task(asyncio.to_thread(launcher.load_the_rest))
+        launcher.started()
         server.af_memory_watch = asyncio.create_task(_watch_memory(server))
         ask = functools.partial(_tell_hub, server)
         server.af_renewing = asyncio.create_task(server.af_renewal.run(ask, server.log))

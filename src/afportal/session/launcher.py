@@ -39,9 +39,13 @@ class _Never(Exception):
 
 
 async def _fetch(*args: Any, **options: Any) -> Any:
-    from jupyterhub.httpclient import fetch  # the real one, with the first request to the hub
+    from afportal.session.hub_fetch import fetch
 
     return await fetch(*args, **options)
+
+
+async def _nothing(_server: Any) -> None:
+    return
 
 
 def _pypi_manager(*args: Any) -> Any:
@@ -65,8 +69,14 @@ _WITHOUT: dict[str, dict[str, dict[str, object]]] = {
     },
     "jupyterlab.labapp": {"jupyterlab.extensions.pypi": {"PyPIExtensionManager": _pypi_manager}},
 }
-# Loaded where they are first used, if ever.
-_LATER = ("aiohttp", "requests", "websocket")
+# Loaded where they are first used, if ever; and what is wanted of them before that: notebook_shim
+# reads all properties of the classic notebook's settings, and needs IPython for one.
+_LATER: dict[str, dict[str, object]] = {
+    "aiohttp": {},
+    "requests": {},
+    "websocket": {},
+    "IPython.paths": {"get_ipython_dir": lambda: str(Path.home() / ".ipython")},
+}
 _PRELOADED = (*_WITHOUT, "afportal.session.hub_auth")
 
 
@@ -104,8 +114,12 @@ def _put_off(name: str) -> None:
     if name in sys.modules:
         return
     stand_in = types.ModuleType(name)
+    vars(stand_in).update(_LATER[name])
 
     def wanted(attribute: str) -> Any:
+        # Asked of every module by `from … import`; one of whom something is known is no package.
+        if attribute == "__path__" and _LATER[name]:
+            raise AttributeError(attribute)
         if sys.modules.get(name) is stand_in:
             del sys.modules[name]
         return getattr(importlib.import_module(name), attribute)
@@ -122,7 +136,7 @@ def _keep_out() -> None:
 def preload() -> None:
     """Import what the server needs, while the code is being exchanged.
 
-    Nothing of that is garbage, so none is looked for until `load_the_rest`.
+    Nothing of that is garbage, so none is looked for until `started`.
     """
     gc.disable()
     _keep_out()
@@ -132,11 +146,10 @@ def preload() -> None:
         _import(name)
 
 
-def load_the_rest() -> None:
-    """Import what the first page will want; for a thread, once the server listens."""
+def started() -> None:
+    """What was loaded by now stays: only what comes later may be garbage."""
     gc.freeze()
     gc.enable()
-    importlib.import_module("jupyterhub.httpclient")
 
 
 # What JupyterHub's extension reads of a server's own TLS, and the file of each.
@@ -168,6 +181,8 @@ def serve(token: str, renewal: Renewal, *, tls_folder: Path) -> None:
     # believes: JupyterHub's own would take the authority of its callers for the hub's.
     extension.HubOAuth = SessionHubAuth
     extension.make_ssl_context = lambda *_args, **_kwargs: hub_tls.context()
+    # Whether the hub can be reached was seen at the exchange, and it compares versions itself.
+    extension.JupyterHubSingleUser.check_hub_version = _nothing
     if (tls_folder / "server.key").is_file():
         os.environ |= {name: str(tls_folder / file) for name, file in _TLS_FILES.items()}
     stay_apart()
