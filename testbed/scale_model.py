@@ -64,7 +64,7 @@ class Costs:
         more = last["held"] - first["held"]
 
         def slope(value: Callable[[Mapping[str, Any]], float]) -> float:
-            return max((value(last) - value(first)) / more, 0.0) if more else 0.0
+            return max((value(last) - value(first)) / more, 0.0) if more > 0 else 0.0
 
         def cpu_per_min(step: Mapping[str, Any]) -> float:
             return float(step["hub_cpu_s"]) * 60 / float(step["window_s"])
@@ -272,6 +272,12 @@ class Check:
     session_cpu_s: float
 
 
+def whole_steps(run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The steps of a `scale.json` that can be learned from: with spawns, and nothing broken."""
+    steps = run["steps"][:-1] if run.get("first_broken") else run["steps"]
+    return [step for step in steps if step["spawns"] and step["spawn_p95_s"]]
+
+
 def check(run: Mapping[str, Any]) -> Check:
     """Simulate a run's last step by the steps before it.
 
@@ -284,7 +290,7 @@ def check(run: Mapping[str, Any]) -> Check:
     Raises:
         UsageError: There are fewer than three steps with spawns.
     """
-    steps = [step for step in run["steps"] if step["spawns"] and step["spawn_p95_s"]]
+    steps = whole_steps(run)
     if len(steps) < 3:
         raise UsageError(
             "a check wants three steps, two to learn from", seen=f"{len(steps)} with spawns"

@@ -16,6 +16,7 @@ scheduler names, and a request from elsewhere is refused.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import secrets
@@ -28,6 +29,7 @@ from jupyterhub.apihandlers.users import UserServerAPIHandler
 from jupyterhub.scopes import needs_scope
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tornado import web
+from tornado.iostream import StreamClosedError
 
 from afportal.auth.sessions import end_sessions
 from afportal.backends import SchedulerError
@@ -248,10 +250,13 @@ class PresenceHandler(_SessionHandler):
         spawner = self._spawner()
         self._body(Nothing)
         await self._check_host(spawner)
+        if self._spawner() is not spawner:  # it has ended meanwhile
+            raise web.HTTPError(403, "this server is over")
         # No request that is under way: nothing to log or to measure at its end, no memory.
         connection = self.detach()
         spawner.presence.hold(connection)
-        await connection.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+        with contextlib.suppress(StreamClosedError):
+            await connection.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
 
 
 class CheckedServerHandler(UserServerAPIHandler):

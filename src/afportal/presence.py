@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import functools
+import asyncio
+import contextlib
 from collections.abc import Callable
 
-from tornado.iostream import IOStream
+from tornado.iostream import IOStream, StreamClosedError
 
 
 class Presence:
@@ -18,6 +19,7 @@ class Presence:
     def __init__(self, lost: Callable[[], None]) -> None:
         self._lost = lost
         self._held: IOStream | None = None
+        self._watching: set[asyncio.Task[None]] = set()
 
     @property
     def held(self) -> bool:
@@ -28,7 +30,9 @@ class Presence:
         """Keep this connection, in place of the one before."""
         self.end()
         self._held = connection
-        connection.set_close_callback(functools.partial(self._closed, connection))
+        task = asyncio.get_running_loop().create_task(self._watch(connection))
+        self._watching.add(task)
+        task.add_done_callback(self._watching.discard)
 
     def end(self) -> None:
         """Close the connection; that is no sign of anything."""
@@ -36,7 +40,10 @@ class Presence:
         if held is not None:
             held.close()
 
-    def _closed(self, connection: IOStream) -> None:
+    async def _watch(self, connection: IOStream) -> None:
+        with contextlib.suppress(StreamClosedError):
+            await connection.read_bytes(1)  # nothing is said here: whatever comes ends it
+        connection.close()
         if connection is self._held:
             self._held = None
             self._lost()

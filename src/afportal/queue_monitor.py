@@ -19,6 +19,9 @@ from afportal.phases import ANSWERED, FOLLOWED
 
 log = logging.getLogger(__name__)
 
+# Where a job stands that can have no session any more.
+_NO_SERVER = (Standing.GONE, Standing.HELD, Standing.PENDING)
+
 
 class QueueMonitor:
     """Follows jobs of one backend.
@@ -93,14 +96,19 @@ class QueueMonitor:
             return frozenset()
         return status.addresses
 
-    async def census(self) -> Mapping[str, JobStatus]:
+    async def census(self, *, at_once: bool = False) -> Mapping[str, JobStatus]:
         """Return every living job of this cell's, servers' or not, from the next query.
+
+        Args:
+            at_once: ask now, not when it is time again.
 
         Raises:
             SchedulerError: that was not answered.
         """
         if self._census is None:
             self._census = asyncio.get_running_loop().create_future()
+        if at_once:
+            self._wake.set()
         self._begin()
         return await asyncio.shield(self._census)
 
@@ -129,7 +137,9 @@ class QueueMonitor:
     async def _look_closely(self, job_id: str) -> None:
         with self.urgent(), contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.suspicion_s):
-                await self.changed(job_id, self._statuses.get(job_id))
+                known = self._statuses.get(job_id)
+                while known is None or known.standing not in _NO_SERVER:
+                    known = await self.changed(job_id, known)
 
     async def changed(self, job_id: str, known: JobStatus | None) -> JobStatus:
         """Wait until the scheduler says something else about a job than `known`."""

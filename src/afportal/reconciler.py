@@ -12,7 +12,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Collection, Mapping
 
-from afportal.backends import SchedulerError, Standing
+from afportal.backends import JobRefused, SchedulerError, Standing
 from afportal.queue_monitor import QueueMonitor
 
 log = logging.getLogger(__name__)
@@ -50,15 +50,17 @@ class Reconciler:
         """
         cancelled: list[tuple[str, str]] = []
         suspects: set[tuple[str, str]] = set()
-        for name, monitor in self._monitors.items():
-            before = set(self._owned())
-            try:
-                census = await monitor.census()
-            except SchedulerError as error:
-                log.debug("reconciler: %s", error)
+        before = set(self._owned())
+        answers = await asyncio.gather(
+            *(monitor.census(at_once=at_once) for monitor in self._monitors.values()),
+            return_exceptions=True,
+        )
+        owned = before | set(self._owned())
+        for (name, monitor), census in zip(self._monitors.items(), answers, strict=True):
+            if isinstance(census, BaseException):
+                log.debug("reconciler: %s", census)
                 suspects |= {key for key in self._suspects if key[0] == name}
                 continue
-            owned = before | set(self._owned())
             for job_id, status in census.items():
                 key = (name, job_id)
                 if key in owned or status.standing in (Standing.GONE, Standing.ENDING):
@@ -72,7 +74,7 @@ class Reconciler:
                 try:
                     await monitor.backend.cancel(job_id, "no server of this hub belongs to it")
                     cancelled.append(key)
-                except SchedulerError as error:
+                except (SchedulerError, JobRefused) as error:
                     log.warning("reconciler: cannot cancel %s: %s", job_id, error)
                     suspects.add(key)
         self._suspects = suspects

@@ -34,7 +34,7 @@ def predict(
 
     run = _read(scale_json)
     checked = scale_model.check(run)
-    costs = Costs.measured(run["steps"])
+    costs = Costs.measured(scale_model.whole_steps(run))
     figures: dict[str, float] = {
         "check_p50_ratio": checked.simulated_p50_s / checked.measured_p50_s,
         "check_p95_ratio": checked.simulated_p95_s / checked.measured_p95_s,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 from tornado import httpserver, netutil, web
+from tornado.iostream import IOStream
 
 from afportal.presence import Presence
 from afportal.session import presence
@@ -109,6 +110,24 @@ def test_the_newest_connection_counts() -> None:
         sessions[1].cancel()
         await hub.changed.wait()
         assert hub.lost == 1
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("says", [b"", b"x"])
+def test_a_connection_that_says_anything_is_over(says: bytes) -> None:
+    """A peer that speaks, or had gone before its connection was held, is no living session."""
+
+    async def scenario() -> None:
+        hub = Hub()
+        mine, its = socket.socketpair()
+        if says:
+            its.sendall(says)
+        else:
+            its.close()
+        hub.presence.hold(IOStream(mine))
+        await hub.changed.wait()
+        assert (hub.lost, hub.presence.held) == (1, False)
 
     run(scenario)
 

@@ -168,9 +168,14 @@ def test_a_job_that_may_have_ended_is_asked_for_at_once() -> None:
         asked = scheduler.asked
         await asyncio.sleep(10 * monitor.urgent_s)
         assert scheduler.asked == asked
-        del scheduler.jobs["1"]
+        monitor.suspicion_s = LIMIT_S
+        scheduler.put("1", Standing.ENDING)
         monitor.suspect("1")
-        assert (await monitor.changed("1", running)).standing is Standing.GONE
+        ending = await monitor.changed("1", running)
+        assert ending.standing is Standing.ENDING
+        await asyncio.sleep(5 * monitor.urgent_s)
+        del scheduler.jobs["1"]
+        assert (await monitor.changed("1", ending)).standing is Standing.GONE
 
     run(scenario)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from afportal.backends import JobRequest, SchedulerError, Standing
+from afportal.backends import JobRequest, SchedulerError, Standing, slurm
 from afportal.backends.slurm import SlurmBackend, ending_of, standing_of
 from afportal.signed_client import SignedClient
 
@@ -140,3 +141,32 @@ def test_no_shell_reads_the_script(backend: SlurmBackend) -> None:
     assert script.startswith("#!/opt/envs/notebook/bin/python -I\n")
     compile(script, "script", "exec")
     assert "'--code-from', 'env:AF_CODE'" in script
+
+
+def test_strangers_jobs_hold_no_census_up(
+    backend: SlurmBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some are asked for each time; one that cannot be had is asked for again, at no cost else."""
+    names = {"1": "af-hub", "2": "af-other", "3": "simulation", "4": "af-hub", "5": "af-hub"}
+    broken = {"4"}
+    asked: list[str] = []
+
+    async def states() -> dict[str, tuple[str, ...]]:
+        return dict.fromkeys(names, ("RUNNING",))
+
+    async def get(job_id: str) -> dict[str, Any]:
+        asked.append(job_id)
+        if job_id in broken:
+            raise SchedulerError("no answer")
+        return {"job_id": job_id, "name": names[job_id], "job_state": ["RUNNING"]}
+
+    monkeypatch.setattr(backend, "_states", states)
+    monkeypatch.setattr(backend, "_get", get)
+    monkeypatch.setattr(slurm, "LEARNED_AT_ONCE", 3)
+    assert set(asyncio.run(backend.statuses(["1"], others=True))) == {"1"}
+    assert asked == ["1", "2", "3", "4"]
+    broken.clear()
+    assert set(asyncio.run(backend.statuses(["1"], others=True))) == {"1", "4", "5"}
+    assert asked == ["1", "2", "3", "4", "4", "5"]
+    assert set(asyncio.run(backend.statuses(["1"]))) == {"1"}
+    assert asked == ["1", "2", "3", "4", "4", "5"]

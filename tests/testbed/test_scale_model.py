@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from testbed.errors import UsageError
-from testbed.scale_model import Costs, Morning, check, simulate
+from testbed.scale_model import Costs, Morning, check, simulate, whole_steps
 
 COSTS = Costs(
     start_cpu_s=0.1,
@@ -104,6 +104,13 @@ def test_a_simulated_run_foretells_its_own_last_step() -> None:
     assert found.session_cpu_s == pytest.approx(0.5, rel=0.2)
     assert found.simulated_p50_s == pytest.approx(found.measured_p50_s, rel=0.2)
     assert found.simulated_p95_s == pytest.approx(found.measured_p95_s, rel=0.3)
+
+
+def test_a_step_that_broke_teaches_nothing() -> None:
+    """A last step that lost servers is neither learned from nor foretold."""
+    steps = [step(n, spawn_p95_s=1, servers=n) for n in (1, 10, 30)]
+    assert len(whole_steps({"steps": steps, "first_broken": ""})) == 3
+    assert len(whole_steps({"steps": steps, "first_broken": "9 of 30 spawns failed"})) == 2
 
 
 def test_two_steps_are_not_enough_for_a_check() -> None:

@@ -11,6 +11,7 @@ Source: Slurm 24.11 REST API, data_parser v0.0.42; answers captured in tests/dat
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import json
 import socket
@@ -45,6 +46,8 @@ SUBMIT_TOKEN_S = 60
 HUB_TOKEN_S = 3600
 # How long a waiting job's reason is taken for the current one.
 REASON_FRESH_S = 3.0
+# A census asks for so many strangers' jobs beside its bulk query, which they must not hold up.
+LEARNED_AT_ONCE = 200
 
 
 def standing_of(states: Collection[str]) -> Standing:
@@ -310,8 +313,8 @@ class SlurmBackend:
     ) -> Mapping[str, JobStatus]:
         """Ask for all states at once, and for the details of what changed.
 
-        The list of states names no owner: with `others` each job that is new in it is asked
-        for once, and remembered as ours or not.
+        The list of states names no owner: with `others` jobs that are new in it are asked for
+        once, some hundred each time, and remembered as ours or not.
         """
         states = await self._states()
         living = {
@@ -319,7 +322,7 @@ class SlurmBackend:
             for job_id in job_ids
             if job_id in states and standing_of(states[job_id]) is not Standing.GONE
         }
-        self._details = {job_id: d for job_id, d in self._details.items() if job_id in job_ids}
+        self._details = {job_id: d for job_id, d in self._details.items() if job_id in states}
         found = await asyncio.gather(
             *(self._status(job_id, state) for job_id, state in living.items())
         )
@@ -333,13 +336,18 @@ class SlurmBackend:
         self._ours = {i: ours for i, ours in self._ours.items() if i in living}
         self._ours |= {job_id: True for job_id in living if job_id in followed}
         unknown = [job_id for job_id in living if job_id not in self._ours]
-        for job_id, job in zip(unknown, await self._get_all(unknown), strict=True):
-            self._ours[job_id] = (job or {}).get("name") == f"af-{self._cell}"
+        await asyncio.gather(*map(self._learn_whose, unknown[:LEARNED_AT_ONCE]))
         return {
             job_id: JobStatus(job_id, standing_of(state), ", ".join(state))
             for job_id, state in living.items()
-            if self._ours[job_id] and job_id not in followed
+            if self._ours.get(job_id) and job_id not in followed
         }
+
+    async def _learn_whose(self, job_id: str) -> None:
+        # One that could not be asked for now is left to the next census.
+        with contextlib.suppress(SchedulerError):
+            job = await self._get(job_id)
+            self._ours[job_id] = (job or {}).get("name") == f"af-{self._cell}"
 
     async def _status(self, job_id: str, states: tuple[str, ...]) -> JobStatus:
         known = self._details.get(job_id)
@@ -384,9 +392,6 @@ class SlurmBackend:
             node=str(job.get("batch_host") or ""),
             matched_s=float(began) if began and standing is Standing.RUNNING else None,
         )
-
-    async def _get_all(self, job_ids: Collection[str]) -> list[Mapping[str, Any] | None]:
-        return list(await asyncio.gather(*(self._get(job_id) for job_id in job_ids)))
 
     async def cancel(self, job_id: str, reason: str) -> None:
         """Cancel: TERM, then KILL after the cluster's KillWait."""

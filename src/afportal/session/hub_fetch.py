@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from collections.abc import Mapping
 from ssl import SSLContext
 from typing import Any
@@ -9,7 +11,14 @@ from urllib.parse import urlencode
 
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
 
+CONNECT_TIMEOUT_S = 5.0
 TIMEOUT_S = 60.0
+
+
+@functools.lru_cache(maxsize=1)
+def _client(_loop: asyncio.AbstractEventLoop) -> AsyncHTTPClient:
+    # Its own: others' requests wait for a slot of tornado's shared one when the hub hangs.
+    return AsyncHTTPClient(force_instance=True, max_clients=100)
 
 
 class Answer:
@@ -53,8 +62,9 @@ async def fetch(
         headers=dict(headers or {}),
         body=urlencode(data) if isinstance(data, Mapping) else data,
         ssl_options=ssl,
-        connect_timeout=TIMEOUT_S,
+        connect_timeout=CONNECT_TIMEOUT_S,
         request_timeout=TIMEOUT_S,
         allow_nonstandard_methods=True,
     )
-    return Answer(await AsyncHTTPClient().fetch(request, raise_error=raise_for_status))
+    client = _client(asyncio.get_running_loop())
+    return Answer(await client.fetch(request, raise_error=raise_for_status))

@@ -9,6 +9,8 @@ import zmq
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 
 KNOCK_EVERY_S = 0.02
+# A kernel that answers so often and is not heard by then is left to jupyter_server's own rhythm.
+KNOCKS = 100
 # ZeroMQ's own pause before it tries again to reach a kernel that does not listen yet is 100 ms.
 TRY_AGAIN_MS = 20
 _SETTING = "kernel_websocket_connection_class"
@@ -44,7 +46,7 @@ class PromptConnection(ZMQChannelsWebsocketConnection):
         answered = asyncio.Event()
         channel.on_recv(lambda _answer: answered.set())
         try:
-            while not heard.done():
+            for _ in range(KNOCKS):
                 answered.clear()
                 self.session.send(channel, "kernel_info_request")
                 answer = asyncio.ensure_future(answered.wait())
@@ -52,5 +54,7 @@ class PromptConnection(ZMQChannelsWebsocketConnection):
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
                 answer.cancel()
                 await asyncio.wait({heard}, timeout=KNOCK_EVERY_S)
+                if heard.done():
+                    return
         finally:
             channel.close()

@@ -3,7 +3,7 @@
 Half of a stock server's start is imports that a user's server never needs: an optional
 format checker of jsonschema builds a grammar for 0.7 s, jupyterhub.singleuser pulls in the hub's
 database layer (0.35 s), and there are three HTTP clients. They are kept out here, or come when
-the server listens; the rest is stock.
+they are first used; the rest is stock.
 
 Measured: docs/decisions/0003-fast-session.md.
 """
@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import gc
 import importlib
+import importlib.util
 import os
 import sys
 import types
+from collections.abc import Mapping
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +51,10 @@ async def _nothing(_server: Any) -> None:
     return
 
 
+def _ipython_dir() -> str:
+    return os.environ.get("IPYTHONDIR") or str(Path.home() / ".ipython")
+
+
 def _pypi_manager(*args: Any) -> Any:
     from jupyterlab.extensions.pypi import PyPIExtensionManager
 
@@ -75,7 +82,7 @@ _LATER: dict[str, dict[str, object]] = {
     "aiohttp": {},
     "requests": {},
     "websocket": {},
-    "IPython.paths": {"get_ipython_dir": lambda: str(Path.home() / ".ipython")},
+    "IPython.paths": {"get_ipython_dir": _ipython_dir},
 }
 _PRELOADED = (*_WITHOUT, "afportal.session.hub_auth")
 
@@ -106,23 +113,34 @@ def _import(name: str) -> None:
     importlib.import_module(name)
 
 
-def _put_off(name: str) -> None:
+def _put_off(name: str, known: Mapping[str, object]) -> None:
     """Have a module loaded when something of it is first wanted, not when it is imported.
 
     importlib's LazyLoader does not do: in Python 3.13 the import statement wants `__spec__`.
+
+    Args:
+        known: what is given away without loading it; it is no package then.
     """
-    if name in sys.modules:
+    spec = ModuleSpec(name, None) if known else importlib.util.find_spec(name)
+    if name in sys.modules or spec is None:
         return
     stand_in = types.ModuleType(name)
-    vars(stand_in).update(_LATER[name])
+    vars(stand_in).update(known, __spec__=spec)
+    if not known:
+        # Parts of a package may be imported before the package itself is wanted.
+        vars(stand_in)["__path__"] = spec.submodule_search_locations
 
     def wanted(attribute: str) -> Any:
-        # Asked of every module by `from … import`; one of whom something is known is no package.
-        if attribute == "__path__" and _LATER[name]:
+        if known and attribute == "__path__":
             raise AttributeError(attribute)
         if sys.modules.get(name) is stand_in:
             del sys.modules[name]
-        return getattr(importlib.import_module(name), attribute)
+        module = importlib.import_module(name)
+        for part, found in list(sys.modules.items()):
+            parent, _, last = part.rpartition(".")
+            if parent == name and last not in vars(module):
+                setattr(module, last, found)
+        return getattr(module, attribute)
 
     vars(stand_in)["__getattr__"] = wanted
     sys.modules[name] = stand_in
@@ -140,8 +158,8 @@ def preload() -> None:
     """
     gc.disable()
     _keep_out()
-    for name in _LATER:
-        _put_off(name)
+    for name, known in _LATER.items():
+        _put_off(name, known)
     for name in _PRELOADED:
         _import(name)
 

@@ -14,8 +14,8 @@ from afportal.session import hub_tls
 ANSWER_TIMEOUT_S = 30.0
 # A hub that starts again is not called by all its sessions in the same second.
 AGAIN_S = (5.0, 60.0)
-# A hub whose machine is gone is noticed after about this time and three more times the second.
-_SILENT_S, _PROBE_EVERY_S = 120, 20
+# A hub whose machine is gone is noticed after three minutes.
+_KEEPALIVE = {"TCP_KEEPIDLE": 120, "TCP_KEEPINTVL": 20, "TCP_KEEPCNT": 3}
 
 
 async def keep(api_url: str, token: str, log: Any) -> None:
@@ -69,6 +69,6 @@ def _head(line: str, headers: Mapping[str, str]) -> bytes:
 
 def _notice_silence(line: socket.socket) -> None:
     line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (("TCP_KEEPIDLE", _SILENT_S), ("TCP_KEEPINTVL", _PROBE_EVERY_S)):
+    for option, value in _KEEPALIVE.items():
         if hasattr(socket, option):
             line.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
