@@ -20,7 +20,8 @@ def test_a_hub_holds_stand_ins_on_both_schedulers(
 ) -> None:
     """Five stand-ins, spread over HTCondor and Slurm, become ready and stay so on one hub that
     counts its queries; afterwards no job, no server and no offer of a stand-in is left."""
-    extent = scale_steps.Extent(SERVERS, at_once=3, window_s=1, last_window_s=12)
+    # Longer than the pause between two of a calm hub's queries.
+    extent = scale_steps.Extent(SERVERS, at_once=3, window_s=1, last_window_s=45)
     verdict = bench_scale.run(
         site,
         environ=bed.settings.environ,
