@@ -109,7 +109,7 @@ def test_nothing_is_begun_on_a_machine_without_memory(monkeypatch: pytest.Monkey
 def test_a_hubs_cpu_has_that_of_its_commands(tmp_path: Path) -> None:
     """A process that is called jupyterhub is found, with the CPU of a child that it waited for."""
     script = tmp_path / "jupyterhub"
-    burn = "import time\nwhile time.process_time() < 0.3: pass"
+    burn = "import time\nwhile time.process_time() < 0.4: pass"
     script.write_text(
         "import subprocess, sys\n"
         f"subprocess.run([sys.executable, '-c', {burn!r}], check=True)\n"
@@ -129,7 +129,8 @@ def test_a_hubs_cpu_has_that_of_its_commands(tmp_path: Path) -> None:
         hub.communicate()
     found = [json.loads(line) for line in done.stdout.splitlines()]
     mine = next(entry for entry in found if entry["pid"] == hub.pid)
-    assert mine["cpu_s"] >= 0.3
+    # Four counts of whole ticks of 10 ms: up to 40 ms less than was burnt.
+    assert mine["cpu_s"] >= 0.35
     assert mine["memory_mib"] > 1
 
 
