@@ -7,6 +7,7 @@ thread of their hub, sessions for the cores of the nodes if those are said to be
 
 import heapq
 import itertools
+import math
 import random
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -175,13 +176,13 @@ class _Workers:
 
 
 def simulate(costs: Costs, morning: Morning, *, seed: int = 1) -> Outcome:
-    """Play one morning at one cell, and give the result for all of them.
+    """Play one morning at the fullest cell, and give the result for as many of them.
 
     Raises:
         UsageError: Fewer people than cells.
     """
-    people = morning.people // morning.cells
-    if not people:
+    people = math.ceil(morning.people / morning.cells)
+    if morning.people < morning.cells:
         raise UsageError(f"{morning.people} people are fewer than {morning.cells} cells")
     chance = random.Random(seed)  # noqa: S311 - a simulation, the same with the same seed
     clock = _Clock()

@@ -59,6 +59,7 @@ def predict(
         }
     if not as_json:
         print(
+            f"costs of {run['servers_are']} servers\n"
             f"check: the run's step to {checked.servers} servers, ready p50 and p95: measured "
             f"{checked.measured_p50_s:.2f} and {checked.measured_p95_s:.2f} s, simulated "
             f"{checked.simulated_p50_s:.2f} and {checked.simulated_p95_s:.2f} s\n\nsimulated:"
@@ -68,15 +69,19 @@ def predict(
              "all hubs at rest, cores", "hubs' memory, GiB", "queries/s"),
             rows,
         )  # fmt: skip
-    answer(as_json, figures={name: round(value, 4) for name, value in figures.items()})
+    answer(
+        as_json,
+        figures={name: round(value, 4) for name, value in figures.items()},
+        servers_are=run["servers_are"],
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         run = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(run, dict) and {"steps", "at_once", "cores"} <= run.keys():
+        if isinstance(run, dict) and {"servers_are", "steps", "at_once", "cores"} <= run.keys():
             return run
-        seen = "no steps, at_once and cores in it"
+        seen = "no servers_are, steps, at_once and cores in it"
     except (OSError, ValueError) as error:
         seen = str(error)
     raise UsageError(

@@ -1,6 +1,10 @@
 """The simulated hub: what can be said of it without one."""
 
 import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -82,6 +86,28 @@ def test_the_same_seed_the_same_morning() -> None:
     assert simulate(COSTS, Morning(50)) == simulate(COSTS, Morning(50))
 
 
+def test_people_that_cells_do_not_share_evenly() -> None:
+    """The cell that has one more is the one that counts: nobody is left out."""
+    odd = simulate(COSTS, Morning(1001, cells=2))
+    assert odd.hub_mib == pytest.approx(2 * (COSTS.base_mib + 501 * COSTS.server_mib))
+
+
+def test_what_the_servers_were_is_told(tmp_path: Path) -> None:
+    """Costs of stand-ins are told as theirs, to a person and to a program."""
+    run = {
+        "servers_are": "stand-in", "at_once": 8, "cores": 2,
+        "steps": [step(n, spawn_p95_s=1, servers=n) for n in (1, 10, 30)],
+    }  # fmt: skip
+    file = tmp_path / "scale.json"
+    file.write_text(json.dumps(run))
+    for option in ([], ["--json"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "testbed", "bench", "predict", str(file), *option],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert "stand-in" in done.stdout
+
+
 def test_more_cells_than_people() -> None:
     with pytest.raises(UsageError, match="fewer"):
         simulate(COSTS, Morning(3, cells=4))
@@ -118,3 +144,16 @@ def test_two_steps_are_not_enough_for_a_check() -> None:
         check(
             {"at_once": 8, "cores": 2, "steps": [step(1, spawn_p95_s=1), step(10, spawn_p95_s=1)]}
         )
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"steps": []}', "{"])
+def test_another_file_is_refused(text: str, tmp_path: Path) -> None:
+    """A file that is none, one cut short, and one without what is needed."""
+    file = tmp_path / "scale.json"
+    file.write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-m", "testbed", "bench", "predict", str(file)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "bench scale" in done.stderr

@@ -121,8 +121,10 @@ def _put_off(name: str, known: Mapping[str, object]) -> None:
     Args:
         known: what is given away without loading it; it is no package then.
     """
+    if name in sys.modules:
+        return
     spec = ModuleSpec(name, None) if known else importlib.util.find_spec(name)
-    if name in sys.modules or spec is None:
+    if spec is None:
         return
     stand_in = types.ModuleType(name)
     vars(stand_in).update(known, __spec__=spec)
