@@ -147,7 +147,7 @@ class _Handler(APIHandler):
         if not anew and peer in spawner.known_addresses():
             return peer
         try:
-            addresses = await spawner.job_addresses()
+            addresses = await spawner.ask_addresses()
         except SchedulerError as error:
             raise web.HTTPError(
                 503, f"cannot ask the scheduler where this job runs: {error}"

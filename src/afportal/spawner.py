@@ -69,8 +69,8 @@ class PortalSpawner(StampedLifeCycle, CheckedOptions, Spawner):
         self.token_id: int | None = None
         self.said_hello = False
         self.node = ""
-        # Where it runs as the scheduler said when it was last asked for this job alone, and when.
-        self._addresses: tuple[float, frozenset[str]] = (-HOST_FRESH_S, frozenset())
+        # What the scheduler said when it was last asked for this job alone, and when.
+        self._located: tuple[float, JobStatus | None] = (-HOST_FRESH_S, None)
         self.memory_limit_mib = 0
         # Whether another process of this hub started the job.
         self._inherited = False
@@ -207,8 +207,6 @@ class PortalSpawner(StampedLifeCycle, CheckedOptions, Spawner):
         self.monitor.follow(self.job_id)
         with self.monitor.urgent():
             url = await self._await_arrival(arrival)
-        if not self.node:
-            await self._ask_for_machine()
         self._watch = asyncio.create_task(self._watch_job(), name=f"watch {self._log_name}")
         return url
 
@@ -291,13 +289,6 @@ class PortalSpawner(StampedLifeCycle, CheckedOptions, Spawner):
             known = change.result()
             await self._heed(known)
 
-    async def _ask_for_machine(self) -> None:
-        """Ask once where a job runs whose start was too quick for the monitor's rhythm."""
-        with contextlib.suppress(SchedulerError):
-            found = await self.backend.statuses([self.job_id])
-            if self.job_id in found and found[self.job_id].standing is Standing.RUNNING:
-                await self._heed(found[self.job_id])
-
     async def _heed(self, status: JobStatus) -> None:
         """Tell what the scheduler said, or raise when the server cannot come any more."""
         match status.standing:
@@ -308,14 +299,17 @@ class PortalSpawner(StampedLifeCycle, CheckedOptions, Spawner):
                 how = await self._ending() or "it left the queue before its server said hello"
                 raise self._failure("ended", f"{self.backend_name} job {self.job_id} ended: {how}")
             case Standing.RUNNING | Standing.SUSPENDED:
-                if status.matched_s is not None:
-                    self.story.reach("matched", status.matched_s)
-                self.node = status.node
+                self._tell_machine(status)
                 if status.standing is Standing.SUSPENDED:
                     self.story.tell("The scheduler suspended the job", 50)
             case Standing.PENDING:
                 why = f": {status.reason}" if status.reason else ""
                 self.story.tell(f"Waiting in the queue{why}", 25, reason=status.reason)
+
+    def _tell_machine(self, status: JobStatus) -> None:
+        if status.matched_s is not None:
+            self.story.reach("matched", status.matched_s)
+        self.node = status.node
 
     async def _ending(self) -> str:
         try:
@@ -334,11 +328,13 @@ class PortalSpawner(StampedLifeCycle, CheckedOptions, Spawner):
 
     def known_addresses(self) -> frozenset[str]:
         """Return the addresses of the machine that ran this job a moment ago, by the scheduler."""
-        asked_s, addresses = self._addresses
-        recent = addresses if time.monotonic() - asked_s < HOST_FRESH_S else frozenset()
-        return recent | self.monitor.runs_at(self.job_id)
+        asked_s, status = self._located
+        known = self.monitor.runs_at(self.job_id)
+        if status is not None and time.monotonic() - asked_s < HOST_FRESH_S:
+            known |= status.addresses
+        return known
 
-    async def job_addresses(self) -> frozenset[str]:
+    async def ask_addresses(self) -> frozenset[str]:
         """Return the addresses of the machine that runs this job, by the scheduler.
 
         Waits a moment for a submit that has not returned yet, and for a scheduler that has
@@ -351,18 +347,22 @@ class PortalSpawner(StampedLifeCycle, CheckedOptions, Spawner):
                     await self._submitted.wait()
         except TimeoutError:
             return frozenset()
-        status = self.monitor.status(self.job_id)
+        known = self.monitor.status(self.job_id)
         while True:
-            addresses = await self.backend.addresses(self.job_id)
+            status = await self.backend.status(self.job_id)
+            self._located = (time.monotonic(), status)
+            addresses = status.addresses if status is not None else frozenset()
             if addresses or time.monotonic() > deadline:
-                self._addresses = (time.monotonic(), addresses)
                 return addresses
             with self.monitor.urgent(), contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
-                    status = await self.monitor.changed(self.job_id, status)
+                    known = await self.monitor.changed(self.job_id, known)
 
     async def exchanged(self, host: str, started_s: float) -> dict[str, Any]:
         """Return what the session on that host gets for its code: environment and secret files."""
+        _, status = self._located
+        if status is not None:
+            self._tell_machine(status)
         self.story.reach("executing", started_s)
         delivery = await self._secrets if self._secrets is not None else Delivery()
         self._tell_missing(delivery)

@@ -53,8 +53,8 @@ class ScriptedScheduler:
     async def ending(self, job_id: str) -> str:
         return "exit code 3"
 
-    async def addresses(self, job_id: str) -> frozenset[str]:
-        return frozenset({"192.0.2.7"})
+    async def status(self, job_id: str) -> JobStatus | None:
+        return self.answer().get(job_id)
 
     async def forget(self, request: JobRequest) -> None:
         return None

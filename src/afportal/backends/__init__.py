@@ -125,10 +125,11 @@ class Backend(Protocol):
         """Say how a job that is gone ended, in the scheduler's words; empty if unknown."""
         ...
 
-    async def addresses(self, job_id: str) -> frozenset[str]:
-        """Return the IP addresses that a job's requests may come from, by the scheduler.
+    async def status(self, job_id: str) -> JobStatus | None:
+        """Tell where one job stands and runs, by a query for it alone; None if it is gone.
 
-        Empty while the scheduler has no machine for it.
+        Its addresses are those that the job's requests may come from, none while the scheduler
+        has no machine for it.
         """
         ...
 

@@ -212,12 +212,10 @@ class HTCondorBackend:
 
     async def ending(self, job_id: str) -> str:
         """Read the history: exit code, signal, or who removed it and why."""
-        cluster, _, proc = job_id.partition(".")
-        wanted = f"ClusterId == {int(cluster)} && ProcId == {int(proc)}"
         ads = await self._ask(
             "ending",
             lambda schedd: schedd.history(
-                wanted,
+                _this(job_id),
                 [
                     "ExitCode",
                     "ExitBySignal",
@@ -232,14 +230,12 @@ class HTCondorBackend:
         )
         return _ending(ads[0]) if ads else ""
 
-    async def addresses(self, job_id: str) -> frozenset[str]:
-        """Return the address of the execution point's startd, from the job's ad."""
-        cluster, _, proc = job_id.partition(".")
-        wanted = f"ClusterId == {int(cluster)} && ProcId == {int(proc)}"
+    async def status(self, job_id: str) -> JobStatus | None:
+        """Ask for the job's ad; its address is that of the execution point's startd."""
         ads = await self._ask(
-            "address", lambda schedd: schedd.query(wanted, projection=["StartdIpAddr", "JobStatus"])
+            "status", lambda schedd: schedd.query(_this(job_id), projection=_PROJECTION)
         )
-        return frozenset().union(*map(_addresses, ads))
+        return _status(ads[0]) if ads else None
 
     async def forget(self, request: JobRequest) -> None:
         """Take the code out of the credd."""
@@ -269,9 +265,9 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _addresses(ad: classad2.ClassAd) -> frozenset[str]:
-    host = _sinful_host(str(ad.get("StartdIpAddr", "")))
-    return frozenset({host} if host else ())
+def _this(job_id: str) -> str:
+    cluster, _, proc = job_id.partition(".")
+    return f"ClusterId == {int(cluster)} && ProcId == {int(proc)}"
 
 
 def _status(ad: classad2.ClassAd) -> JobStatus:
@@ -288,6 +284,7 @@ def _status(ad: classad2.ClassAd) -> JobStatus:
     elif standing is Standing.PENDING:
         reason = str(ad.get("LastRejMatchReason", "")).strip() or "no machine matched yet"
     host = str(ad.get("RemoteHost", ""))
+    address = _sinful_host(str(ad.get("StartdIpAddr", "")))
     matched = ad.get("JobCurrentStartDate")
     return JobStatus(
         job_id=f"{ad['ClusterId']}.{ad['ProcId']}",
@@ -297,7 +294,7 @@ def _status(ad: classad2.ClassAd) -> JobStatus:
         server=str(ad.get("AfServer", "")),
         node=host.rpartition("@")[2],
         matched_s=float(matched) if matched is not None else None,
-        addresses=_addresses(ad),
+        addresses=frozenset({address} if address else ()),
     )
 
 

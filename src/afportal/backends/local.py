@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -82,14 +83,17 @@ class LocalBackend:
         ended: Mapping[str, str] = (await self._list("ending"))["ended"]
         return ended.get(job_id, "")
 
-    async def addresses(self, job_id: str) -> frozenset[str]:
-        """Return the login node's addresses."""
+    async def status(self, job_id: str) -> JobStatus | None:
+        """Ask for all sessions of the node; the addresses are the login node's."""
+        status = (await self.statuses([job_id])).get(job_id)
+        if status is None:
+            return None
         loop = asyncio.get_running_loop()
         try:
             found = await loop.getaddrinfo(self._host, None, type=socket.SOCK_STREAM)
         except OSError as error:
             raise SchedulerError(f"login node {self._host}: {error}") from error
-        return frozenset(str(item[4][0]) for item in found)
+        return replace(status, addresses=frozenset(str(item[4][0]) for item in found))
 
     async def forget(self, request: JobRequest) -> None:
         """Nothing is left behind: the code went through a pipe."""

@@ -359,14 +359,9 @@ class SlurmBackend:
             and not (waits and now - known[1] > REASON_FRESH_S)
         ):
             return known[2]
-        job = await self._get(job_id)
-        status = (
-            self._status_of(job, states)
-            if job
-            else JobStatus(job_id, standing_of(states), ", ".join(states))
-        )
-        if status.standing is Standing.RUNNING:
-            status = replace(status, addresses=await self._addresses_of(status.node))
+        status = await self.status(job_id)
+        if status is None:
+            status = JobStatus(job_id, standing_of(states), ", ".join(states))
         self._details[job_id] = (states, now, status)
         return status
 
@@ -376,8 +371,8 @@ class SlurmBackend:
         return jobs[0] if jobs else None
 
     @staticmethod
-    def _status_of(job: Mapping[str, Any], states: tuple[str, ...] = ()) -> JobStatus:
-        states = states or tuple(job.get("job_state") or ())
+    def _status_of(job: Mapping[str, Any]) -> JobStatus:
+        states = tuple(job.get("job_state") or ())
         standing = standing_of(states)
         reason = str(job.get("state_reason") or "")
         if standing is Standing.PENDING and reason in _HELD_REASONS:
@@ -414,10 +409,13 @@ class SlurmBackend:
         jobs = answer.get("jobs") or []
         return ending_of(jobs[0]) if jobs else ""
 
-    async def addresses(self, job_id: str) -> frozenset[str]:
-        """Return the address of the job's node as the controller has it."""
+    async def status(self, job_id: str) -> JobStatus | None:
+        """Ask for the job; its address is that of its node as the controller has it."""
         job = await self._get(job_id)
-        return await self._addresses_of(str((job or {}).get("batch_host") or ""))
+        if job is None:
+            return None
+        status = self._status_of(job)
+        return replace(status, addresses=await self._addresses_of(status.node))
 
     async def _addresses_of(self, node: str) -> frozenset[str]:
         if not node:
