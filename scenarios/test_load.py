@@ -86,12 +86,10 @@ def elsewhere(site: Site, tmp_path: Path) -> Callable[..., tuple[Site, Path]]:
 @pytest.mark.needs(BACKEND, "metrics")
 @pytest.mark.timeout(900)
 def test_a_burst_by_two_behaviours_is_on_record_and_leaves_nothing(
-    bed: Bed, site: Site, logins: Logins, load: Callable[..., Verdict]
+    bed: Bed, site: Site, load: Callable[..., Verdict]
 ) -> None:
     """Newcomers log in, leavers leave their servers; every phase is there, and in order."""
     more = {"behaviours": ("newcomer", "leaver"), "people": 4}
-    for person in plan(site, **more).accounts(site):
-        logins.client(person.name, BACKEND)  # whom Keycloak has never seen it imports, one by one
     verdict = load(site, bed.settings.site_file, own=True, **more)
     records = verdict.results.spawns
     assert verdict.failures == []

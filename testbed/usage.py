@@ -142,7 +142,7 @@ def jobs(bed: Bed, since_unix_s: float) -> list[Usage]:
 def of_records(
     bed: Bed, records: Sequence[SpawnRecord], since_unix_s: float, *, timeout_s: float = 20.0
 ) -> list[Usage]:
-    """The jobs since then, once all jobs of these records are among them and have ended.
+    """The jobs since then of these records' people, once all of the records have ended.
 
     Schedulers write their records a moment after a job is gone; what is missing at the end
     of `timeout_s` is for `differences` to tell.
@@ -152,7 +152,7 @@ def of_records(
 
     def written() -> bool:
         nonlocal seen
-        seen = jobs(bed, since_unix_s)
+        seen = of_people(records, jobs(bed, since_unix_s))
         return wanted <= {(job.backend, job.job_id) for job in seen if job.ended}
 
     try:
@@ -162,18 +162,22 @@ def of_records(
     return seen
 
 
+def of_people(records: Iterable[SpawnRecord], used: Iterable[Usage]) -> list[Usage]:
+    """What is of those who spawned jobs here; a pool has other people's jobs too."""
+    people = {record.user for record in records if record.backend != "local"}
+    return [job for job in used if job.owner in people]
+
+
 def differences(records: Iterable[SpawnRecord], used: Iterable[Usage]) -> list[str]:
     """Where the schedulers' records and the judges' do not agree, a line each.
 
-    Each spawn with a job is one job of its person, each job of these people one of these
-    spawns; it was granted what was asked for, and has ended.
+    Each spawn with a job is one job of its person, each job of these people (`of_people`) one
+    of these spawns; it was granted what was asked for, and has ended.
     """
     batch = [record for record in records if record.backend != "local"]
-    people = {record.user for record in batch}
     by_id: dict[tuple[str, str], list[Usage]] = defaultdict(list)
     for job in used:
-        if job.owner in people:
-            by_id[job.backend, job.job_id].append(job)
+        by_id[job.backend, job.job_id].append(job)
     lines = []
     told: set[tuple[str, str]] = set()
     untold: dict[tuple[str, str], int] = defaultdict(int)

@@ -98,6 +98,12 @@ def test_addresses_are_exact_and_of_this_port(prepare: Prepare, tmp_path: Path) 
             assert not client["directAccessGrantsEnabled"]
 
 
+def test_no_group_is_made_by_a_log_in(prepare: Prepare, tmp_path: Path) -> None:
+    assert prepare().returncode == 0
+    groups = [group["name"] for group in prepared(tmp_path, "af")["groups"]]
+    assert sorted(groups) == sorted(json.loads(ROSTER.read_text())["groups"])
+
+
 def test_each_groups_data_are_the_groups_alone(prepare: Prepare, tmp_path: Path) -> None:
     """A scope without a role would be everybody's; only what is open may have none."""
     assert prepare().returncode == 0
@@ -106,7 +112,7 @@ def test_each_groups_data_are_the_groups_alone(prepare: Prepare, tmp_path: Path)
     scopes = {s["name"] for s in realm["clientScopes"] if s["name"].startswith("storage.")}
     assert scopes == {f"storage.read:/{name}" for name in (*experiments, "open")}
     needed = {entry["clientScope"]: entry["roles"] for entry in realm["scopeMappings"]}
-    holders = {group["name"]: group["realmRoles"] for group in realm["groups"]}
+    holders = {group["name"]: group.get("realmRoles", []) for group in realm["groups"]}
     for name in experiments:
         assert needed[f"storage.read:/{name}"] == holders[name] == [f"data-{name}"]
     clients = [client for client in realm["clients"] if client["clientId"].startswith("data-")]

@@ -46,7 +46,7 @@ def test_sacct() -> None:
 def test_records_that_agree_say_nothing() -> None:
     assert usage.differences([spawn()], [JOB]) == []
     others = dataclasses.replace(JOB, job_id="5", owner="somebody-in-a-browser")
-    assert usage.differences([spawn()], [JOB, others]) == []
+    assert usage.of_people([spawn()], [JOB, others]) == [JOB]
 
 
 @pytest.mark.parametrize(
