@@ -1,10 +1,11 @@
-"""`testbed bench scale`: 1 … 1,000 running servers on one hub, and what they cost it."""
+"""`testbed bench scale`: 1 … 1,000 running servers on a hub's cells, and what they cost them."""
 
 import math
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from testbed import (
@@ -47,13 +48,14 @@ def run(
     extent: Extent,
     say: Say = lambda line: print(line, file=sys.stderr),
 ) -> Verdict:
-    """Start servers in steps on one hub instance, watch what each step costs, and end them all.
+    """Start servers in steps on a hub's instances, watch what each step costs, and end them all.
 
     Args:
         site: The testbed's own.
         environ: Where secrets named by variable are looked up.
         folder: The run's report folder; gets `results.json` and `scale.json`.
-        backends: Servers are spread over them in turn, on the first hub that offers them all.
+        backends: Servers are spread over them in turn, on the first hub that offers them all; over
+            its instances as the front door spreads people.
         bed: The testbed behind the site.
         say: Gets a line of progress now and then.
 
@@ -75,13 +77,13 @@ def run(
             cure=f"--servers {len(names) * _MOST_A_PERSON}, or more students in "
             "compose/ldap/config/people.json",
         )
-    instance = hub.instances[0]
     measured = Run(
         "bench scale",
         site.name,
         {
             "servers": extent.servers, "servers_are": extent.kind,
-            "backends": ",".join(backends), "instance": instance, "people": len(names),
+            "backends": ",".join(backends), "instances": ",".join(hub.instances),
+            "people": len(names),
             "at_once": extent.at_once, "window_s": extent.window_s,
             "last_window_s": extent.last_window_s, "timeout_s": extent.timeout_s,
             "against": "stock" if extent.against_stock else "",
@@ -91,10 +93,10 @@ def run(
     rival: dict[str, float] = {}
     rival_failures: list[str] = []
     with (
-        stand_in_pool.offered(bed, instance, slots, say=say),
+        stand_in_pool.offered(bed, hub.instances, slots, say=say),
         Logins(site, environ) as logins,
     ):
-        say(f"logging {len(names)} people in at {instance}")
+        say(f"logging {len(names)} people in at {', '.join(hub.instances)}")
         crowd = Crowd(
             hub.name,
             [_logged_in(logins, name, hub) for name in names],
@@ -104,12 +106,13 @@ def run(
         )
         if swept := crowd.sweep():
             say(f"ended {swept} servers that an earlier run left")
-        bench = _Bench(bed, logins.observer(instance), crowd, extent, folder, say)
+        observers = [logins.observer(instance) for instance in hub.instances]
+        bench = _Bench(bed, observers, crowd, extent, folder, say)
         try:
             bench.ramp()
             if extent.against_stock and not bench.broke:
                 rival, rival_failures = scale_against.compare(
-                    bed, bench.meter, names, backends, extent, folder, say
+                    bed, bench.meters, names, backends, extent, folder, say
                 )
         finally:
             say(f"ending {crowd.asked} servers")
@@ -142,10 +145,16 @@ class _Bench:
     """Takes one step after the other, and keeps what each cost."""
 
     def __init__(
-        self, bed: Bed, observer: HubClient, crowd: Crowd, extent: Extent, folder: Path, say: Say
+        self,
+        bed: Bed,
+        observers: Sequence[HubClient],
+        crowd: Crowd,
+        extent: Extent,
+        folder: Path,
+        say: Say,
     ) -> None:
         self._bed = bed
-        self._observer = observer
+        self._observers = observers
         self._crowd = crowd
         self._extent = extent
         self._folder = folder
@@ -153,7 +162,10 @@ class _Bench:
         self.steps: list[Step] = []
         self.load: list[LoadSample] = []
         self.broke = ""
-        self.meter = Meter(bed, f"hub-{observer.instance}", self._asked)
+        self.meters = [
+            Meter(bed, f"hub-{observer.instance}", partial(self._asked, observer))
+            for observer in observers
+        ]
 
     def ramp(self) -> None:
         """Every step, until one breaks."""
@@ -162,21 +174,22 @@ class _Bench:
             is_last = number == len(levels) - 1
             window_s = self._extent.last_window_s if is_last else self._extent.window_s
             self._step(number, level, window_s)
-            scale_steps.write(self._folder, self.steps, self.broke, self._extent)
+            scale_steps.write(
+                self._folder, self.steps, self.broke, self._extent, cells=len(self.meters)
+            )
             if self.broke:
                 self._say(f"broke first: {self.broke}")
                 return
 
     def _step(self, number: int, level: int, window_s: float) -> None:
         self.load.append(background.look())
-        service = self.meter.service
-        began, before = time.monotonic(), hub_process.read(self._bed, service)
+        began, before_s = time.monotonic(), self._cpu_s()
         records = self._crowd.grow(level, number)
-        grown = hub_process.read(self._bed, service)
+        grow_cpu_s = self._cpu_s() - before_s
         grow_s = time.monotonic() - began
         failed = sum(record.outcome != "ready" for record in records)
         threading.Event().wait(_SETTLE_S)
-        (window,) = hub_process.watch([self.meter], window_s)
+        window = hub_process.together(hub_process.watch(self.meters, window_s))
         held = self._held()
         step = Step(
             servers=level,
@@ -187,7 +200,7 @@ class _Bench:
             spawn_p95_s=scale_steps.latency(records, 0.95),
             spawn_p99_s=scale_steps.latency(records, 0.99),
             grow_s=round(grow_s, 2),
-            grow_cpu_s=round(grown.cpu_s - before.cpu_s, 2),
+            grow_cpu_s=round(grow_cpu_s, 2),
             window_s=window.window_s,
             hub_cpu_s=window.cpu_s,
             hub_memory_mib=window.memory_mib,
@@ -206,17 +219,23 @@ class _Bench:
             f"(load {step.load_1min:.1f})"
         )
 
-    def _asked(self) -> dict[str, float]:
-        metrics = patiently(lambda: HubMetrics.read(self._observer))
+    def _cpu_s(self) -> float:
+        return sum(hub_process.read(self._bed, meter.service).cpu_s for meter in self.meters)
+
+    def _asked(self, observer: HubClient) -> dict[str, float]:
+        metrics = patiently(lambda: HubMetrics.read(observer))
         metrics.require(QUERIES)
         return {name: metrics.total(QUERIES, scheduler=name) for name in self._crowd.options}
 
     def _held(self) -> int:
-        found = patiently(self._observer.all_servers)
-        return sum(
-            bool(found.get(person, {}).get(name, {}).get("ready"))
-            for person, name in self._crowd.ready
-        )
+        running = {
+            (person, name)
+            for observer in self._observers
+            for person, servers in patiently(observer.all_servers).items()
+            for name, server in servers.items()
+            if server.get("ready")
+        }
+        return len(self._crowd.ready & running)
 
     def _nodes_memory(self) -> float:
         return sum(

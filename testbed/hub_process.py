@@ -88,6 +88,17 @@ class Window:
     queries: dict[str, float]
 
 
+def together(windows: Sequence[Window]) -> Window:
+    """What several hubs used in windows beside each other, as if they were one."""
+    names = {name for window in windows for name in window.queries}
+    return Window(
+        window_s=windows[0].window_s,
+        cpu_s=round(sum(window.cpu_s for window in windows), 2),
+        memory_mib=round(sum(window.memory_mib for window in windows), 1),
+        queries={n: sum(window.queries.get(n, 0.0) for window in windows) for n in sorted(names)},
+    )
+
+
 def watch(meters: Sequence[Meter], window_s: float) -> list[Window]:
     """Watch hubs beside each other while time goes by.
 

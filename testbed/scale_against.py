@@ -20,7 +20,7 @@ _COMMANDS = "stock_scheduler_commands_total"
 
 def compare(
     bed: Bed,
-    portal: Meter,
+    portal: Sequence[Meter],
     people: Sequence[str],
     backends: Sequence[str],
     extent: Extent,
@@ -47,7 +47,7 @@ def compare(
         stock_hub.run(bed, list(services.values()), logs=folder, say=say) as hubs,
         contextlib.ExitStack() as ends,
     ):
-        crowds, meters = [], [portal]
+        crowds, meters = [], [*portal]
         for number, (backend, service) in enumerate(services.items()):
             share = (extent.servers + number) // len(services)
             clients = [hubs[service].client(name) for name in people]
@@ -70,7 +70,8 @@ def compare(
                 )
             meters.append(Meter(bed, service, partial(_commands, backend, clients[0])))
         say(f"watching {len(meters)} hubs for {extent.last_window_s:.0f} s")
-        own, *stock = hub_process.watch(meters, extent.last_window_s)
+        windows = hub_process.watch(meters, extent.last_window_s)
+    own, stock = hub_process.together(windows[: len(portal)]), windows[len(portal) :]
     failures = [f"stock: {line}" for crowd in crowds for line in crowd.left_over]
     return figures(own, stock, extent.servers), failures
 

@@ -1,4 +1,4 @@
-"""What so many running servers cost a hub: steps of a ramp, and the figures made of them."""
+"""What running servers cost a hub's cells: steps of a ramp, and the figures made of them."""
 
 import json
 import os
@@ -46,7 +46,7 @@ class Extent:
 
 @dataclass(frozen=True)
 class Step:
-    """One level of a ramp.
+    """One level of a ramp, all cells of the hub together.
 
     Args:
         servers: asked for, running or not.
@@ -57,7 +57,7 @@ class Step:
         grow_s: from the first click of the step to its last ready.
         grow_cpu_s: the hub's CPU meanwhile.
         window_s: for how long it was watched while nothing began or ended.
-        hub_cpu_s: CPU of the hub's process and its commands in the window.
+        hub_cpu_s: CPU of the hubs' processes and their commands in the window.
         hub_memory_mib: resident, at its end.
         queries: sent to each scheduler in the window.
         nodes_memory_mib: of all that runs jobs, at the window's end.
@@ -161,12 +161,15 @@ def first_broken(step: Step, records: Sequence[SpawnRecord], *, short_of_memory:
     return ""
 
 
-def write(folder: Path, steps: Sequence[Step], broke: str, extent: Extent) -> Path:
+def write(
+    folder: Path, steps: Sequence[Step], broke: str, extent: Extent, *, cells: int = 1
+) -> Path:
     """Write `scale.json`: every step, under what conditions, and what broke first."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "scale.json"
     told = {
         "servers_are": extent.kind,
+        "cells": cells,
         "at_once": extent.at_once,
         "cores": os.cpu_count(),
         "first_broken": broke,

@@ -1,8 +1,8 @@
-"""A hub instance that offers stand-ins for servers, and slots for them, while it is measured."""
+"""Hub instances that offer stand-ins for servers, and slots for them, while they are measured."""
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from testbed import teardown
 from testbed.bed import Bed
@@ -21,16 +21,20 @@ _MEMORY_MIB = 2048
 
 @contextlib.contextmanager
 def offered(
-    bed: Bed, instance: str, servers: int, *, say: Callable[[str], None] = say_on_stderr
+    bed: Bed,
+    instances: Sequence[str],
+    servers: int,
+    *,
+    say: Callable[[str], None] = say_on_stderr,
 ) -> Iterator[None]:
-    """Have an instance offer stand-ins, with slots for `servers` of them on each scheduler.
+    """Have instances offer stand-ins, with slots for `servers` of them on each scheduler.
 
-    Its hub is restarted at both ends; servers that run at it go on.
+    Their hubs are restarted at both ends; servers that run at them go on.
 
     Raises:
         TestbedError: Hub or nodes do not come up.
     """
-    hub = f"hub-{instance}"
+    hubs = [f"hub-{instance}" for instance in instances]
     environ = {
         **bed.settings.environ,
         "AF_STAND_IN_SLOTS": str(servers),
@@ -42,13 +46,15 @@ def offered(
         if nodes:
             say(f"starting {', '.join(SERVICES)}: {servers} slots each, declared, not real")
             beside.up(only=SERVICES)
-        _offer(bed, hub, ["touch", _WANTED])
+        for hub in hubs:
+            _offer(bed, hub, ["touch", _WANTED])
         yield
     finally:
         with contextlib.ExitStack() as after:
             if nodes:
                 after.callback(_remove, beside)
-            _offer(bed, hub, ["rm", "-f", _WANTED])
+            for hub in hubs:
+                after.callback(_offer, bed, hub, ["rm", "-f", _WANTED])
 
 
 def _offer(bed: Bed, hub: str, argv: list[str]) -> None:

@@ -80,6 +80,12 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         run = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(run, dict) and {"servers_are", "steps", "at_once", "cores"} <= run.keys():
+            if (cells := run.get("cells", 1)) != 1:
+                raise UsageError(
+                    "the model's costs are those of one hub instance",
+                    seen=f"{path} is a run on {cells}",
+                    cure="a scale run on a hub with instances: 1",
+                )
             return run
         seen = "no servers_are, steps, at_once and cores in it"
     except (OSError, ValueError) as error:

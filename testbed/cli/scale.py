@@ -10,9 +10,7 @@ from testbed.progress import say
 
 
 def scale(
-    servers: Annotated[
-        int, typer.Option(min=1, help="Running at once in the last step, on one hub.")
-    ] = 100,
+    servers: Annotated[int, typer.Option(min=1, help="Running at once in the last step.")] = 100,
     minutes: Annotated[
         float, typer.Option(min=0.05, help="How long the last step is watched.")
     ] = 10,
@@ -36,7 +34,10 @@ def scale(
     project: Project = None,
     as_json: Json = False,
 ) -> None:
-    """1, 10, 30, 100, 300 … running servers on one hub: what each costs, what breaks first.
+    """1, 10, 30, 100, 300 … running servers on a hub: what each costs, what breaks first.
+
+    On all instances of the hub that offers the backends, as the front door spreads people; figures
+    are theirs together.
 
     Makes room for them (nodes whose slots are declared, not real), restarts the hub twice, and
     ends every server that it started. Stops where less than 1 GiB of memory is left.

@@ -134,6 +134,14 @@ def test_a_hubs_cpu_has_that_of_its_commands(tmp_path: Path) -> None:
     assert mine["memory_mib"] > 1
 
 
+def test_cells_count_together() -> None:
+    found = hub_process.together(
+        [Window(60.0, 1.0, 140.0, {"htcondor": 6.0, "slurm": 6.0}),
+         Window(60.1, 2.0, 150.0, {"htcondor": 2.0})]
+    )  # fmt: skip
+    assert found == Window(60.0, 3.0, 290.0, {"htcondor": 8.0, "slurm": 6.0})
+
+
 def test_stock_hubs_count_together() -> None:
     """One hub of ours is compared with all that stock needs for the same servers."""
     own = Window(60.0, 1.0, 140.0, {"htcondor": 6.0, "slurm": 6.0})

@@ -146,9 +146,12 @@ def test_two_steps_are_not_enough_for_a_check() -> None:
         )
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"steps": []}', "{"])
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"steps": []}', "{",
+             '{"servers_are": "stand-in", "steps": [], "at_once": 8, "cores": 2, "cells": 4}'],
+)  # fmt: skip
 def test_another_file_is_refused(text: str, tmp_path: Path) -> None:
-    """A file that is none, one cut short, and one without what is needed."""
+    """A file that is none, one cut short, one without what is needed, one of several hubs."""
     file = tmp_path / "scale.json"
     file.write_text(text)
     done = subprocess.run(
@@ -156,4 +159,4 @@ def test_another_file_is_refused(text: str, tmp_path: Path) -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 2
-    assert "bench scale" in done.stderr
+    assert "scale run" in done.stderr or "bench scale" in done.stderr
