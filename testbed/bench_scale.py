@@ -172,7 +172,9 @@ class _Bench:
         levels = self._extent.levels
         for number, level in enumerate(levels):
             is_last = number == len(levels) - 1
-            window_s = self._extent.last_window_s if is_last else self._extent.window_s
+            # Beside stock the last step's servers are watched again, for that long.
+            long = is_last and not self._extent.against_stock
+            window_s = self._extent.last_window_s if long else self._extent.window_s
             self._step(number, level, window_s)
             scale_steps.write(
                 self._folder, self.steps, self.broke, self._extent, cells=len(self.meters)

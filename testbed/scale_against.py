@@ -1,6 +1,7 @@
 """So many servers on stock batchspawner as on the portal, both watched in one window."""
 
 import contextlib
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,8 @@ from testbed.hub_process import Meter, Window
 from testbed.scale_crowd import Crowd
 from testbed.scale_steps import Extent
 
+# Each minute the portal's reconciler sees jobs that are new, and asks once whose each one is.
+_CENSUS_S = 75.0
 # Counted by the stock hub's configuration.
 _COMMANDS = "stock_scheduler_commands_total"
 
@@ -69,6 +72,8 @@ def compare(
                     cure=f"fewer --servers; {folder}/{service}.log",
                 )
             meters.append(Meter(bed, service, partial(_commands, backend, clients[0])))
+        say("letting the portal's census learn whose the new jobs are")
+        threading.Event().wait(_CENSUS_S)
         say(f"watching {len(meters)} hubs for {extent.last_window_s:.0f} s")
         windows = hub_process.watch(meters, extent.last_window_s)
     own, stock = hub_process.together(windows[: len(portal)]), windows[len(portal) :]

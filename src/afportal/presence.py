@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
+import time
 from collections.abc import Callable
 
-from tornado.iostream import IOStream, StreamClosedError
+from tornado.iostream import IOStream, StreamClosedError, UnsatisfiableReadError
+
+# A session speaks when its server was used, each five minutes at most (JupyterHub's
+# `hub_activity_interval`). One that never stops speaking is none of ours.
+LEAST_PAUSE_S = 5.0
+_LONGEST_LINE = 64
 
 
 class Presence:
     """The connection that one running session holds: its end is the first sign of the session's.
 
+    All that is said in it is when the server was last used, a line of unix seconds now and then:
+    a request each time would cost the hub hundreds of times as much.
+
     Args:
         lost: called when the connection has ended, and not from here.
+        used: called with when the server was last used, unix seconds, never later than now.
     """
 
-    def __init__(self, lost: Callable[[], None]) -> None:
+    def __init__(self, lost: Callable[[], None], used: Callable[[float], None]) -> None:
         self._lost = lost
+        self._used = used
         self._held: IOStream | None = None
         self._watching: set[asyncio.Task[None]] = set()
 
@@ -41,8 +53,19 @@ class Presence:
             held.close()
 
     async def _watch(self, connection: IOStream) -> None:
-        with contextlib.suppress(StreamClosedError):
-            await connection.read_bytes(1)  # nothing is said here: whatever comes ends it
+        # Whatever else is said ends it.
+        with contextlib.suppress(StreamClosedError, UnsatisfiableReadError, ValueError):
+            heard_s = -math.inf
+            while True:
+                line = await connection.read_until(b"\n", max_bytes=_LONGEST_LINE)
+                now_s = time.monotonic()
+                if now_s - heard_s < LEAST_PAUSE_S:
+                    break
+                heard_s = now_s
+                at_s = float(line)
+                if not 0 <= at_s < math.inf:
+                    break
+                self._used(min(at_s, time.time()))
         connection.close()
         if connection is self._held:
             self._held = None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 from tornado import httpserver, netutil, web
@@ -18,14 +20,31 @@ LIMIT_S = 10
 LOG = logging.getLogger(__name__)
 
 
+class WatchedLine(presence.Line):
+    """Tells when it can be spoken in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened = asyncio.Event()
+
+    @contextlib.contextmanager
+    def open(self, writer: asyncio.StreamWriter) -> Iterator[None]:
+        with super().open(writer):
+            self.opened.set()
+            yield
+
+
 class Hub:
     """Answers as the hub does, and counts what it loses."""
 
     def __init__(self, status: int = 200) -> None:
         self.lost = 0
+        self.used: list[float] = []
+        self.line = WatchedLine()
+        self.gone = asyncio.Event()
         self.held = asyncio.Semaphore(0)
         self.tokens: list[str] = []
-        self.presence = Presence(self._lose)
+        self.presence = Presence(self._lose, self._use)
         self.changed = asyncio.Event()
         hub = self
 
@@ -45,8 +64,13 @@ class Hub:
         self.server.add_sockets(sockets)
         self.url = f"http://127.0.0.1:{sockets[0].getsockname()[1]}/hub/api"
 
+    def _use(self, at_s: float) -> None:
+        self.used.append(at_s)
+        self.changed.set()
+
     def _lose(self) -> None:
         self.lost += 1
+        self.gone.set()
         self.changed.set()
 
 
@@ -68,7 +92,7 @@ def test_a_session_that_ends_is_missed() -> None:
 
     async def scenario() -> None:
         hub = Hub()
-        session = asyncio.create_task(presence.keep(hub.url, "secret", LOG))
+        session = asyncio.create_task(presence.keep(hub.url, "secret", LOG, hub.line))
         await hub.held.acquire()
         assert hub.tokens == ["token secret"]
         assert hub.lost == 0
@@ -84,7 +108,7 @@ def test_a_hub_that_ends_it_is_called_again() -> None:
 
     async def scenario() -> None:
         hub = Hub()
-        session = asyncio.create_task(presence.keep(hub.url, "secret", LOG))
+        session = asyncio.create_task(presence.keep(hub.url, "secret", LOG, hub.line))
         await hub.held.acquire()
         hub.presence.end()
         await hub.held.acquire()
@@ -102,7 +126,7 @@ def test_the_newest_connection_counts() -> None:
         hub = Hub()
         sessions = []
         for _ in range(2):
-            sessions.append(asyncio.create_task(presence.keep(hub.url, "secret", LOG)))
+            sessions.append(asyncio.create_task(presence.keep(hub.url, "secret", LOG, hub.line)))
             await hub.held.acquire()
         sessions[0].cancel()
         await asyncio.sleep(0.05)
@@ -114,9 +138,16 @@ def test_the_newest_connection_counts() -> None:
     run(scenario)
 
 
-@pytest.mark.parametrize("says", [b"", b"x"])
-def test_a_connection_that_says_anything_is_over(says: bytes) -> None:
-    """A peer that speaks, or had gone before its connection was held, is no living session."""
+@pytest.mark.parametrize(
+    ("says", "used"),
+    [
+        (b"", []), (b"x\n", []), (b"nan\n", []), (b"-1\n", []), (b"inf\n", []), (b"1" * 200, []),
+        (b"1000\n1001\n", [1000.0]),
+    ],
+)  # fmt: skip
+def test_a_connection_that_says_anything_else_is_over(says: bytes, used: list[float]) -> None:
+    """A peer that had gone before its connection was held is no living session; neither is one
+    that tells no time, does not end its line, or has more to say than a session has."""
 
     async def scenario() -> None:
         hub = Hub()
@@ -126,8 +157,9 @@ def test_a_connection_that_says_anything_is_over(says: bytes) -> None:
         else:
             its.close()
         hub.presence.hold(IOStream(mine))
-        await hub.changed.wait()
+        await hub.gone.wait()
         assert (hub.lost, hub.presence.held) == (1, False)
+        assert hub.used == used
 
     run(scenario)
 
@@ -138,10 +170,40 @@ def test_a_hub_that_does_not_hold_it_harms_nobody(status: int) -> None:
 
     async def scenario() -> None:
         hub = Hub(status)
-        session = asyncio.create_task(presence.keep(hub.url, "secret", LOG))
+        session = asyncio.create_task(presence.keep(hub.url, "secret", LOG, hub.line))
         for _ in range(2):
             await hub.held.acquire()
         assert not session.done()
+        session.cancel()
+
+    run(scenario)
+
+
+def test_when_a_server_was_used_is_heard() -> None:
+    """In the connection that is held, and never as later than now."""
+
+    async def scenario() -> None:
+        hub = Hub()
+        assert not hub.line.say_used(1000.0)
+        session = asyncio.create_task(presence.keep(hub.url, "secret", LOG, hub.line))
+        await hub.line.opened.wait()
+        assert hub.line.say_used(1_000_000_000.25)
+        await hub.changed.wait()
+        assert hub.used == [1_000_000_000.25]
+        assert hub.lost == 0
+        session.cancel()
+
+    run(scenario)
+
+
+def test_a_time_to_come_is_now() -> None:
+    async def scenario() -> None:
+        hub = Hub()
+        session = asyncio.create_task(presence.keep(hub.url, "secret", LOG, hub.line))
+        await hub.line.opened.wait()
+        assert hub.line.say_used(time.time() + 9999)
+        await hub.changed.wait()
+        assert hub.used[0] <= time.time()
         session.cancel()
 
     run(scenario)

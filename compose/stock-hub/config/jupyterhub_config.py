@@ -29,6 +29,9 @@ c.ConfigurableHTTPProxy.command = [
 ]  # fmt: skip
 c.ConfigurableHTTPProxy.pid_file = "/srv/stock/proxy.pid"
 
+# As the portal's configure() has it; 20 times a second by default.
+c.PeriodicMetricsCollector.event_loop_interval_resolution = 0.5
+
 # Several of one person's, where many are measured.
 c.JupyterHub.allow_named_servers = True
 

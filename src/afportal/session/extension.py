@@ -91,7 +91,9 @@ async def _start_jupyter_server_extension(server: Any) -> None:
         ask = functools.partial(_tell_hub, server)
         server.af_renewing = asyncio.create_task(server.af_renewal.run(ask, server.log))
         server.af_presence = asyncio.create_task(
-            presence.keep(os.environ["JUPYTERHUB_API_URL"], _token(server), server.log)
+            presence.keep(
+                os.environ["JUPYTERHUB_API_URL"], _token(server), server.log, server.af_line
+            )
         )
 
 

@@ -16,12 +16,13 @@ import importlib.util
 import os
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from afportal.session.presence import Line
     from afportal.session.renewal import Renewal
 
 # Optional checkers that jsonschema looks for with suppress(ImportError).
@@ -172,6 +173,17 @@ def started() -> None:
     gc.enable()
 
 
+def _told_in(line: Line, by_request: Callable[[Any], Awaitable[None]]) -> Any:
+    """Have JupyterHub's extension tell when the server was used in the connection that is held."""
+
+    async def notify_activity(self: Any) -> None:
+        last = self.serverapp.web_app.last_activity()
+        if last is None or last.tzinfo is None or not line.say_used(last.timestamp()):
+            await by_request(self)
+
+    return notify_activity
+
+
 # What JupyterHub's extension reads of a server's own TLS, and the file of each.
 _TLS_FILES = {
     "JUPYTERHUB_SSL_KEYFILE": "server.key",
@@ -194,7 +206,7 @@ def serve(token: str, renewal: Renewal, *, tls_folder: Path) -> None:
     from traitlets.config import Config
 
     from afportal.broken_connections import stay_apart
-    from afportal.session import hub_tls
+    from afportal.session import hub_tls, presence
     from afportal.session.hub_auth import SessionHubAuth
 
     # The class of its client for the hub is not a setting of the server's, nor is whom it
@@ -203,6 +215,10 @@ def serve(token: str, renewal: Renewal, *, tls_folder: Path) -> None:
     extension.make_ssl_context = lambda *_args, **_kwargs: hub_tls.context()
     # Whether the hub can be reached was seen at the exchange, and it compares versions itself.
     extension.JupyterHubSingleUser.check_hub_version = _nothing
+    line = presence.Line()
+    extension.JupyterHubSingleUser.notify_activity = _told_in(
+        line, extension.JupyterHubSingleUser.notify_activity
+    )
     if (tls_folder / "server.key").is_file():
         os.environ |= {name: str(tls_folder / file) for name, file in _TLS_FILES.items()}
     stay_apart()
@@ -220,6 +236,7 @@ def serve(token: str, renewal: Renewal, *, tls_folder: Path) -> None:
     # It would hold the server's token, for everybody to read. As a setting it is lost.
     server.no_browser_open_file = True
     server.af_renewal = renewal
+    server.af_line = line
     for name in _TLS_FILES:  # for this process alone: a kernel that asks the hub is no server
         os.environ.pop(name, None)
     server.start()

@@ -1,11 +1,15 @@
-"""The connection by whose end the hub learns at once that this session is over."""
+"""The connection by whose end the hub learns at once that this session is over.
+
+What is said in it is when this server was last used.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,22 +22,46 @@ AGAIN_S = (5.0, 60.0)
 _KEEPALIVE = {"TCP_KEEPIDLE": 120, "TCP_KEEPINTVL": 20, "TCP_KEEPCNT": 3}
 
 
-async def keep(api_url: str, token: str, log: Any) -> None:
+class Line:
+    """What can be said in the connection that is held, while it is."""
+
+    def __init__(self) -> None:
+        self._writer: asyncio.StreamWriter | None = None
+
+    def say_used(self, at_s: float) -> bool:
+        """Tell when this server was last used, unix seconds; False while nobody hears it."""
+        if self._writer is None or self._writer.is_closing():
+            return False
+        self._writer.write(b"%.3f\n" % at_s)
+        return True
+
+    @contextlib.contextmanager
+    def open(self, writer: asyncio.StreamWriter) -> Iterator[None]:
+        """Let this connection be spoken in as long as the context is open."""
+        self._writer = writer
+        try:
+            yield
+        finally:
+            self._writer = None
+
+
+async def keep(api_url: str, token: str, log: Any, line: Line) -> None:
     """Hold a connection to the hub open for ever; open it again when it has ended.
 
     Args:
         api_url: the hub's API.
         token: the server's own.
+        line: can be spoken in while it is held.
     """
     while True:
         try:
-            await _hold(api_url, token)
+            await _hold(api_url, token, line)
         except (OSError, TimeoutError, ValueError) as error:
             log.debug("no connection is held with the hub: %s", error)
         await asyncio.sleep(random.uniform(*AGAIN_S))  # noqa: S311 - nothing secret
 
 
-async def _hold(api_url: str, token: str) -> None:
+async def _hold(api_url: str, token: str, line: Line) -> None:
     url = urlsplit(api_url)
     secure = url.scheme == "https"
     async with asyncio.timeout(ANSWER_TIMEOUT_S):
@@ -56,7 +84,8 @@ async def _hold(api_url: str, token: str) -> None:
             status = (await reader.readline()).decode("latin-1").split()
         if status[1:2] != ["200"]:
             raise ValueError(f"it answers {' '.join(status) or 'nothing'}")
-        await reader.read()
+        with line.open(writer):
+            await reader.read()
     finally:
         writer.close()
 
@@ -67,8 +96,8 @@ def _head(line: str, headers: Mapping[str, str]) -> bytes:
     ).encode("latin-1")
 
 
-def _notice_silence(line: socket.socket) -> None:
-    line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+def _notice_silence(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in _KEEPALIVE.items():
         if hasattr(socket, option):
-            line.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)

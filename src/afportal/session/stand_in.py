@@ -96,16 +96,18 @@ def _send(url: str, token: str, body: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-async def _report_activity(url: str, token: str, server: str) -> None:
+async def _report_activity(url: str, token: str, server: str, line: presence.Line) -> None:
     """Tell the hub now and then that the server is used, as one is whose person works."""
     every_s = float(os.environ.get("JUPYTERHUB_ACTIVITY_INTERVAL") or ACTIVITY_EVERY_S)
     while True:
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        body = {"servers": {server: {"last_activity": now}}, "last_activity": now}
-        try:
-            await asyncio.to_thread(_send, url, token, body)
-        except OSError as error:
-            log.warning("the hub does not take this server's activity: %s", error)
+        now = datetime.now(UTC)
+        if not line.say_used(now.timestamp()):
+            at = now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            body = {"servers": {server: {"last_activity": at}}, "last_activity": at}
+            try:
+                await asyncio.to_thread(_send, url, token, body)
+            except OSError as error:
+                log.warning("the hub does not take this server's activity: %s", error)
         jitter = ACTIVITY_JITTER * (random.random() - 0.5)  # noqa: S311 - nothing secret
         await asyncio.sleep(every_s * (1 + jitter))
 
@@ -124,14 +126,16 @@ async def _run(token: str, renewal: Renewal, tls_folder: Path) -> None:
     async with server:
         # As with a real one: a server that nobody finds must not sit in its slot.
         await ask("hello", {"port": port})
+        line = presence.Line()
         beside = [
             asyncio.create_task(renewal.run(ask, log)),
-            asyncio.create_task(presence.keep(api, token, log)),
+            asyncio.create_task(presence.keep(api, token, log, line)),
             asyncio.create_task(
                 _report_activity(
                     os.environ["JUPYTERHUB_ACTIVITY_URL"],
                     token,
                     os.environ.get("JUPYTERHUB_SERVER_NAME", ""),
+                    line,
                 )
             ),
         ]
