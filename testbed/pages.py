@@ -8,7 +8,6 @@ import pyotp
 import zxingcpp
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.select import Select
 
 from testbed.browser import Browser
 from testbed.errors import ScenarioFailed
@@ -18,9 +17,9 @@ LOGIN_FORM = "#kc-form-login"
 LOGIN_ERROR = "#input-error, #input-error-otp-code, .kc-feedback-text, .pf-v5-c-alert__title"
 CODE = "#otp"
 QR_CODE = "#kc-totp-secret-qr-code"
-HUB_PAGE = "#start, #stop, #af-choice"
-START = "#start, #spawn_form input[type=submit], #spawn_form button[type=submit]"
-CHOICE = "#af-choice"
+START = "#start, #spawn_form .feedback-container [type=submit]"
+HUB_PAGE = "#start, #stop, #af-form"
+CHOICE = '#af-form input[name="choice"]'
 
 _LAB_TIMEOUT_S = 90
 _RUNS = 3
@@ -82,18 +81,11 @@ def spawn(browser: Browser, url: str, name: str, backend: str) -> None:
 
 def begin_spawn(browser: Browser, backend: str) -> None:
     """Fill in the form that is shown and send it."""
-    choice = Select(browser.see(CHOICE))
-    value = next(
-        (
-            str(option.get_attribute("value"))
-            for option in choice.options
-            if str(option.get_attribute("value")).startswith(f"{backend}/")
-        ),
-        None,
-    )
-    if value is None:
+    browser.see(CHOICE)
+    wanted = f'{CHOICE}[value^="{backend}/"]'
+    if not browser.has(wanted):
         raise ScenarioFailed(f"the form offers nothing on {backend}")
-    choice.select_by_value(value)
+    browser.click(wanted)
     browser.leave(START)
 
 

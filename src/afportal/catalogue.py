@@ -9,6 +9,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 BackendName = Literal["htcondor", "slurm", "local"]
+# "k40:1", or "2" of any kind.
+GPUS = r"^([A-Za-z0-9][A-Za-z0-9_.-]*:)?[0-9]{1,2}$|^$"
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 
 
@@ -21,6 +23,11 @@ class Environment(_Frozen):
 
     Args:
         prefix: folder that holds bin/python with JupyterLab, the same path on every node.
+        section: heading that it stands under, as an experiment's name.
+        groups: who may use it; empty means everybody.
+        backends: where it can run; empty means everywhere.
+        default_class: size that the form proposes with it.
+        gpus: that it cannot do without, "k40:1".
         stand_in: no server for people: jobs behave as one to the hub, for load tests alone
             (`afportal.session.stand_in`).
     """
@@ -29,6 +36,11 @@ class Environment(_Frozen):
     title: str
     prefix: str
     description: str = ""
+    section: str = ""
+    groups: tuple[str, ...] = ()
+    backends: tuple[BackendName, ...] = ()
+    default_class: Word | None = None
+    gpus: Annotated[str, Field(pattern=GPUS)] = ""
     stand_in: bool = False
 
 
@@ -76,7 +88,22 @@ class Catalogue(_Frozen):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise ValueError(f"{kind} named twice: {', '.join(twice)}")
+        classes = {item.name for item in self.classes}
+        for environment in self.environments:
+            if environment.default_class not in (None, *classes):
+                raise ValueError(
+                    f"environment {environment.name}: no class {environment.default_class}"
+                )
         return self
+
+    def environments_of(self, backend: str, groups: frozenset[str]) -> tuple[Environment, ...]:
+        """Return the environments that a member of these groups may use on a backend."""
+        return tuple(
+            e
+            for e in self.environments
+            if backend in (e.backends or (backend,))
+            and (not e.groups or groups.intersection(e.groups))
+        )
 
     def classes_of(self, backend: str, groups: frozenset[str]) -> tuple[Class, ...]:
         """Return the classes that a member of these groups may use on a backend."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from tornado import web
+
 from afportal import form, offers
 from afportal.batch_settings import BatchSpawnerBase
 
@@ -19,44 +21,74 @@ class CheckedOptions(BatchSpawnerBase):
 
     portal: Portal
     user: Any
+    hub: Any
+    orm_spawner: Any
 
     def _failure(self, cause: str, message: str, status: int = 400) -> SpawnException:
         raise NotImplementedError  # the spawner's
 
-    def options_form(self, _: Spawner) -> str:
-        """Render the form for this person."""
-        return form.render(
-            self.portal.catalogue, backends=self.portal.backend_names, groups=self._groups()
-        )
+    async def options_form(self, _: Spawner) -> str:
+        """Render the form for this person, with the choices of the last server that started."""
+        try:
+            return form.render(
+                self.portal.catalogue,
+                backends=self.portal.backend_names,
+                person=await self.person(),
+                base_url=self.hub.base_url,
+                chosen=self.orm_spawner.user_options or {},
+            )
+        except offers.Refusal as error:
+            raise web.HTTPError(403, str(error)) from error
 
-    def options_from_form(self, formdata: Mapping[str, list[str]]) -> dict[str, Any]:
+    async def options_from_form(self, formdata: Mapping[str, list[str]]) -> dict[str, Any]:
         """Read the form, and refuse there what would be refused at the start."""
         options = form.options_from_form(formdata)
-        self.check_options(options)
+        if options.pop("now", None):
+            options = await self._would_start_now(options)
+        await self.check_options(options)
         return options
+
+    async def _would_start_now(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            found = form.would_start_now(
+                self.portal.catalogue,
+                backends=self.portal.backend_names,
+                person=await self.person(),
+                environment=options.get("environment"),
+            )
+        except ValueError as error:
+            raise self._failure("options", str(error)) from error
+        return found.model_dump(by_alias=True, exclude_none=True, exclude_defaults=True)
+
+    async def person(self, *, wait: bool = True) -> offers.Person:
+        """Return what is known of the places that this person may ask for; see `Portal.person`."""
+        return await self.portal.person(
+            self.user.name, self._groups(), self.defaults_for, wait=wait
+        )
 
     def _groups(self) -> frozenset[str]:
         return frozenset(group.name for group in self.user.groups)
 
-    def granted(self, raw: Mapping[str, Any]) -> offers.Grant:
-        """Check what was asked, whoever sent it. Raises ValueError that names all errors."""
+    async def granted(self, raw: Mapping[str, Any]) -> offers.Grant:
+        """Check what was asked, whoever sent it. Raises ValueError that names all errors.
+
+        A scheduler is only waited for where something was chosen that it alone can judge.
+        """
         options = offers.read_options(raw)
-        defaults = self.defaults_for(options.backend or self.portal.backend_names[0])
-        unasked = {name: value for name, value in defaults.items() if not getattr(options, name)}
         return offers.grant(
-            options.model_copy(update=unasked),
+            options,
             self.portal.catalogue,
             backends=self.portal.backend_names,
-            groups=self._groups(),
+            person=await self.person(wait=options.chooses),
         )
 
-    def check_options(self, raw: Mapping[str, Any]) -> offers.Grant:
+    async def check_options(self, raw: Mapping[str, Any]) -> offers.Grant:
         """Check what was asked for the spawn that begins.
 
         Raises:
             SpawnException: HTTP 400 that names everything that is wrong.
         """
         try:
-            return self.granted(raw)
+            return await self.granted(raw)
         except ValueError as error:
             raise self._failure("options", str(error)) from error

@@ -272,7 +272,7 @@ class CheckedServerHandler(UserServerAPIHandler):
         """Refuse with HTTP 400 what the spawner would refuse; else go on as JupyterHub does."""
         spawner = user.spawners[server_name]
         try:
-            spawner.granted(options or spawner.orm_spawner.user_options or {})
+            await spawner.granted(options or spawner.orm_spawner.user_options or {})
         except ValueError as error:
             raise web.HTTPError(400, str(error)) from error
         await super().spawn_single_user(user, server_name, display_name, options=options)

@@ -7,14 +7,21 @@ things.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from afportal.catalogue import BackendName, Catalogue, Class, Environment, problems
+from afportal.backends import Traits
+from afportal.catalogue import GPUS, BackendName, Catalogue, Class, Environment, problems
+from afportal.pool import ANY_KIND, Ask, Room
+from afportal.pool.access import Access, NoWay, access_of
+from afportal.pool.forecast import UNKNOWN, Forecast, Outlook
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:@+-]{0,64}$")]
+# Words of a scheduler that has people choose where a job runs, and in whose name.
+_PLACES = ("partition", "qos", "reservation")
+_PLAIN = Traits()
 
 
 class Refusal(ValueError):
@@ -36,7 +43,85 @@ class Options(BaseModel):
     account: Name = ""
     qos: Name = ""
     reservation: Name = ""
-    gpus: Annotated[str, Field(pattern=r"^([A-Za-z0-9_-]+:)?[0-9]{1,2}$|^$")] = ""
+    gpus: Annotated[str, Field(pattern=GPUS)] = ""
+
+    @property
+    def chooses(self) -> bool:
+        """Whether it names something that only the scheduler knows this person may have."""
+        return bool(self.gpus or self.account or any(getattr(self, name) for name in _PLACES))
+
+
+@dataclass(frozen=True)
+class Place:
+    """One backend as one person has it.
+
+    Args:
+        outlook: what is known of it; None: nothing, and the scheduler itself is the judge.
+        traits: how its scheduler takes jobs.
+        defaults: options that the facility sets where a person does not.
+    """
+
+    name: BackendName
+    outlook: Outlook | None = None
+    access: Access | None = None
+    traits: Traits = _PLAIN
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_defaults(self, options: Options) -> Options:
+        """Fill in the facility's own settings where the person named nothing."""
+        unasked = {
+            name: value
+            for name, value in self.defaults.items()
+            if not getattr(options, name) and (self.traits.has_accounts or name not in _PLACES)
+        }
+        return options.model_copy(update=unasked)
+
+    @property
+    def gpus(self) -> dict[str, int]:
+        """Kind → most on one machine, of all that this person could be given."""
+        if self.outlook is None:
+            return {}
+        if self.access is not None:
+            rooms = [
+                self.access.most(partition, qos)
+                for partition in self.access.partitions
+                for qos in self.access.all_qos_for(partition)
+            ]
+        else:
+            rooms = [machine.whole for machine in self.outlook.pool.machines]
+        kinds = {kind for room in rooms for kind in room.gpus}
+        most = {kind: max(room.gpus.get(kind, 0) for room in rooms) for kind in sorted(kinds)}
+        return {kind: count for kind, count in most.items() if count}
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who asks, and what is known of the places that they may ask for."""
+
+    name: str
+    groups: frozenset[str] = frozenset()
+    places: Mapping[str, Place] = field(default_factory=dict)
+
+    def at(self, backend: BackendName) -> Place:
+        """Return a backend as this person has it."""
+        return self.places.get(backend) or Place(backend)
+
+
+def place_of(
+    name: BackendName,
+    outlook: Outlook | None,
+    person: str,
+    groups: frozenset[str],
+    traits: Traits = _PLAIN,
+    defaults: Mapping[str, Any] | None = None,
+) -> Place:
+    """Return a backend as one person has it, by what its scheduler said."""
+    access = (
+        access_of(outlook.pool, person, groups, usual_partition=traits.usual_partition)
+        if outlook is not None
+        else None
+    )
+    return Place(name, outlook, access, traits, defaults or {})
 
 
 @dataclass(frozen=True)
@@ -55,6 +140,20 @@ class Grant:
     reservation: str
     gpus: str
 
+    def ask(self, *, reserves_limit: bool) -> Ask:
+        """Return what the job will ask of its scheduler."""
+        memory = self.class_.memory_limit_mib if reserves_limit else None
+        return Ask(
+            Room(self.cores, memory or self.memory_mib, gpus_asked(self.gpus)),
+            self.runtime_min, self.partition, self.account, self.qos, self.class_.reserved,
+        )  # fmt: skip
+
+
+def gpus_asked(text: str) -> dict[str, int]:
+    """Read "k40:1" or "2" as kind → number; nothing, or none, is an empty mapping."""
+    kind, _, count = text.rpartition(":")
+    return {kind or ANY_KIND: int(count)} if text and int(count) else {}
+
 
 def read_options(raw: Mapping[str, Any]) -> Options:
     """Turn whatever a browser or a script sent into options. Raises `Refusal`."""
@@ -69,23 +168,62 @@ def grant(
     catalogue: Catalogue,
     *,
     backends: tuple[BackendName, ...],
-    groups: frozenset[str],
+    person: Person,
 ) -> Grant:
-    """Check options against the catalogue for a member of these groups.
+    """Check options against the catalogue, and against what the scheduler lets this person have.
 
     Args:
         options: the request.
         catalogue: what the facility offers.
         backends: what this hub offers; the first is the default.
-        groups: the person's groups.
 
     Raises:
         Refusal: everything that is wrong with the request, in one message.
     """
-    errors: list[str] = []
     backend = options.backend or backends[0]
     if backend not in backends:
         raise Refusal(f"backend {backend} asked; this hub offers {', '.join(backends)}")
+    place = person.at(backend)
+    errors = [] if place.traits.has_accounts else _not_to_choose(options, backend, person)
+    options = place.with_defaults(options)
+    class_ = _class(options, catalogue, backend, person.groups)
+    environments = catalogue.environments_of(backend, person.groups)
+    environment = next((e for e in environments if options.environment in (None, "", e.name)), None)
+    if environment is None:
+        names = ", ".join(e.name for e in environments) or "none"
+        errors.append(f"environment {options.environment} asked; {backend} offers you {names}")
+    values: dict[str, int] = {}
+    for name in ("cores", "memory_mib", "runtime_min"):
+        asked = getattr(options, name)
+        allowed, most = getattr(class_, name), getattr(catalogue.limits, name)
+        value = values[name] = asked if asked is not None else allowed
+        if value > allowed:
+            errors.append(f"{value} {name} asked; class {class_.name} allows {allowed}")
+        if value > most:
+            errors.append(f"{value} {name} asked; the facility allows {most}")
+    gpus = options.gpus or (environment.gpus if environment else "")
+    count = sum(gpus_asked(gpus).values())
+    if count > catalogue.limits.gpus:
+        errors.append(f"{count} GPUs asked; the facility allows {catalogue.limits.gpus}")
+    if errors or environment is None:
+        raise Refusal("; ".join(errors))
+    granted = Grant(
+        backend=backend,
+        class_=class_,
+        environment=environment,
+        partition=options.partition,
+        account=options.account,
+        qos=options.qos,
+        reservation=options.reservation,
+        gpus=gpus if count else "",
+        **values,
+    )
+    return _placed(granted, person)
+
+
+def _class(
+    options: Options, catalogue: Catalogue, backend: BackendName, groups: frozenset[str]
+) -> Class:
     offered = catalogue.classes_of(backend, groups)
     if not offered:
         raise Refusal(
@@ -98,34 +236,72 @@ def grant(
     if class_ is None:
         names = ", ".join(c.name for c in offered)
         raise Refusal(f"class {options.class_name} asked; {backend} offers you {names}")
-    environment = next(
-        (e for e in catalogue.environments if options.environment in (None, "", e.name)), None
+    return class_
+
+
+def _not_to_choose(options: Options, backend: BackendName, person: Person) -> list[str]:
+    """Say what a person may not name where the hub submits by its own right, a line each."""
+    errors = [
+        f"{name} {getattr(options, name)} asked; {backend} has none to choose"
+        for name in _PLACES
+        if getattr(options, name)
+    ]
+    if options.account and options.account not in person.groups:
+        groups = ", ".join(sorted(person.groups)) or "no group"
+        errors.append(f"account {options.account} asked; you are in {groups}")
+    return errors
+
+
+def _placed(granted: Grant, person: Person) -> Grant:
+    """Check a grant against what its scheduler lets the person have.
+
+    Where nothing was chosen, and the scheduler's own defaults would do, they are left to it.
+    """
+    place = person.at(granted.backend)
+    if place.outlook is None:
+        return granted
+    ask = granted.ask(reserves_limit=place.traits.reserves_limit)
+    if place.access is None:
+        return _with_gpus(granted, ask, place)
+    try:
+        way = place.access.way(ask)
+    except NoWay as error:
+        raise Refusal(str(error)) from error
+    usual = way.partition.name == place.traits.usual_partition
+    mine = next((a for a in place.access.accounts if a.default), None)
+    return replace(
+        granted,
+        partition="" if usual and not granted.partition else way.partition.name,
+        account="" if way.account == mine and not granted.account else way.account.name,
+        qos="" if way.qos == way.account.default_qos and not granted.qos else way.qos,
     )
-    if environment is None:
-        names = ", ".join(e.name for e in catalogue.environments)
-        errors.append(f"environment {options.environment} asked; there are {names}")
-    values: dict[str, int] = {}
-    for field in ("cores", "memory_mib", "runtime_min"):
-        asked = getattr(options, field)
-        allowed, most = getattr(class_, field), getattr(catalogue.limits, field)
-        value = values[field] = asked if asked is not None else allowed
-        if value > allowed:
-            errors.append(f"{value} {field} asked; class {class_.name} allows {allowed}")
-        if value > most:
-            errors.append(f"{value} {field} asked; the facility allows {most}")
-    gpus = int(options.gpus.rpartition(":")[2]) if options.gpus else 0
-    if gpus > catalogue.limits.gpus:
-        errors.append(f"{gpus} GPUs asked; the facility allows {catalogue.limits.gpus}")
-    if errors or environment is None:
+
+
+def _with_gpus(granted: Grant, ask: Ask, place: Place) -> Grant:
+    errors = []
+    there = place.gpus
+    for kind, count in ask.room.gpus.items():
+        most = max(there.values(), default=0) if kind == ANY_KIND else there.get(kind, 0)
+        if count > most:
+            names = ", ".join(f"{name}:{n}" for name, n in there.items()) or "none"
+            errors.append(f"GPUs {granted.gpus} asked; {granted.backend} has {names} on a machine")
+    if errors:
         raise Refusal("; ".join(errors))
-    return Grant(
-        backend=backend,
-        class_=class_,
-        environment=environment,
-        partition=options.partition,
-        account=options.account,
-        qos=options.qos,
-        reservation=options.reservation,
-        gpus=options.gpus if gpus else "",
-        **values,
-    )
+    return granted
+
+
+def foretold(granted: Grant, person: Person) -> Forecast:
+    """Return when a server as granted would start if it were asked for now."""
+    place = person.at(granted.backend)
+    if place.outlook is None:
+        return UNKNOWN
+    ask = granted.ask(reserves_limit=place.traits.reserves_limit)
+    if place.access is not None:
+        try:
+            way = place.access.way(ask)
+        except NoWay as error:
+            return Forecast("never", why=str(error))
+        ask = Ask(
+            ask.room, ask.runtime_min, way.partition.name, way.account.name, way.qos, ask.reserved
+        )
+    return place.outlook.of(ask, person.name)

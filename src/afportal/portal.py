@@ -18,7 +18,9 @@ from afportal.backends import Backend
 from afportal.catalogue import BackendName, Catalogue, load, problems
 from afportal.credentials.delivery import Credentials
 from afportal.credentials.settings import CredentialSettings, MinterSettings, Settings
+from afportal.offers import Person, place_of
 from afportal.phases import expect
+from afportal.pool.watch import PoolWatch
 from afportal.queue_monitor import QueueMonitor
 from afportal.signed_client import SignedClient
 from afportal.signed_http import read_secret
@@ -229,6 +231,7 @@ class Portal:
         for name in self.backends:
             expect(name)
         self.monitors = {name: QueueMonitor(backend) for name, backend in self.backends.items()}
+        self.pools = {name: PoolWatch(backend) for name, backend in self.backends.items()}
         self.records: OrderedDict[tuple[str, str], Callable[[], dict[str, Any]]] = OrderedDict()
         self._committing: asyncio.TimerHandle | None = None
         self.credentials = credentials or Credentials(settings.credentials, {})
@@ -270,6 +273,37 @@ class Portal:
         """What this hub offers, the default first."""
         return tuple(self.settings.backends)
 
+    async def person(
+        self,
+        name: str,
+        groups: frozenset[str],
+        defaults: Callable[[str], Mapping[str, Any]],
+        *,
+        wait: bool = True,
+    ) -> Person:
+        """Return what is known of the places that somebody may ask for.
+
+        Args:
+            defaults: of a backend, options that the facility sets where a person does not.
+            wait: ask schedulers whose last answer is old; else nothing is known of them.
+        """
+        watches = [self.pools[backend] for backend in self.backend_names]
+        looks = (
+            await asyncio.gather(*(watch.look() for watch in watches))
+            if wait
+            else [watch.newest for watch in watches]
+        )
+        return Person(
+            name,
+            groups,
+            {
+                backend: place_of(
+                    backend, look, name, groups, self.backends[backend].traits, defaults(backend)
+                )
+                for backend, look in zip(self.backend_names, looks, strict=True)
+            },
+        )  # fmt: skip
+
     def keep_record(self, user: str, server: str, record: Callable[[], dict[str, Any]]) -> None:
         """Keep how the newest spawn of a server went, also after the server is gone."""
         self.records[(user, server)] = record
@@ -291,4 +325,5 @@ class Portal:
     async def close(self) -> None:
         """End monitors and connections."""
         await asyncio.gather(*(m.close() for m in self.monitors.values()))
+        await asyncio.gather(*(p.close() for p in self.pools.values()))
         await asyncio.gather(*(b.close() for b in self.backends.values()))

@@ -117,7 +117,7 @@ class PortalSpawner(StampedLifeCycle, CheckedOptions, Spawner):
     async def _run_apply_user_options(self, user_options: dict[str, Any]) -> None:
         # JupyterHub calls this for a form, a link and the API alike. A hook of the
         # facility's own runs too, but is handed nothing that was not checked.
-        self._grant = self.check_options(user_options)
+        self._grant = await self.check_options(user_options)
         await super()._run_apply_user_options({})
 
     # State
@@ -191,7 +191,15 @@ class PortalSpawner(StampedLifeCycle, CheckedOptions, Spawner):
             SpawnException: the scheduler refuses, holds, ends or loses the job first; the
                 message is the scheduler's reason.
         """
-        grant = self._grant or self.check_options(self.user_options)
+        try:
+            return await self._start()
+        except SpawnException:
+            # What failed is not proposed again, nor taken by a start that names no options.
+            self.orm_spawner.user_options = {}
+            raise
+
+    async def _start(self) -> str:
+        grant = self._grant or await self.check_options(self.user_options)
         token = orm.APIToken.find(object_session(self.orm_spawner), self.api_token)
         self.token_id = token.id if token is not None else None
         self.backend_name = grant.backend

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping
 
-from afportal.backends import JobRequest, JobStatus, SchedulerError, Standing
+from afportal.backends import JobRequest, JobStatus, SchedulerError, Standing, Traits
+from afportal.pool import Pool
 
 
 class ScriptedScheduler:
     """Answers what its test last said; counts what it was asked."""
 
     name = "scripted"
+    traits = Traits()
 
     def __init__(self) -> None:
         self.jobs: dict[str, JobStatus] = {}
@@ -55,6 +57,9 @@ class ScriptedScheduler:
 
     async def status(self, job_id: str) -> JobStatus | None:
         return self.answer().get(job_id)
+
+    async def pool(self) -> Pool:
+        return Pool()
 
     async def forget(self, request: JobRequest) -> None:
         return None

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from afportal import form
+from afportal.backends import Traits
 from afportal.catalogue import Catalogue, load
-from afportal.offers import Grant, Refusal, grant, read_options
+from afportal.offers import Grant, Person, Place, Refusal, grant, place_of, read_options
+from afportal.pool import Account, Machine, Partition, Pool, Qos, Room, Running
+from afportal.pool.forecast import Outlook
 
 CATALOGUE = Path(__file__).parents[2] / "compose" / "hub" / "config" / "catalogue.yaml"
 
@@ -19,10 +22,32 @@ def catalogue() -> Catalogue:
     return load(CATALOGUE)
 
 
-def ask(catalogue: Catalogue, groups: frozenset[str] = frozenset(), **raw: Any) -> Grant:
-    return grant(
-        read_options(raw), catalogue, backends=("htcondor", "slurm", "local"), groups=groups
+SLURM = Traits(True, "main", reserves_limit=True)
+UNHEARD = {"slurm": Place("slurm", traits=SLURM)}
+ALICE = Person("alice", frozenset({"cms"}), UNHEARD)
+BACKENDS = ("htcondor", "slurm", "local")
+
+
+def ask(catalogue: Catalogue, person: Person = ALICE, **raw: Any) -> Grant:
+    return grant(read_options(raw), catalogue, backends=BACKENDS, person=person)
+
+
+def with_slurm(**more: Any) -> Person:
+    """Alice with one account at a cluster of one node: 4 cores, one of them free, and a K40."""
+    machine = Machine(
+        "n1", Room(4, 8000, {"k40": 1}), Room(1, 4000, {"k40": 1}), frozenset(["main", "gpu"])
     )
+    pool = Pool(
+        (machine,),
+        (Partition("main", runtime_min=600), Partition("gpu", qos=frozenset(["gpu"]))),
+        {"alice": (Account("cms", default=True, qos=("normal", "gpu"), default_qos="normal"),)},
+        {"gpu": Qos("gpu", runtime_min=100)},
+        (Running("n1", Room(3, 4000), 2_000_000_000.0),),
+        **more,
+    )
+    groups = frozenset({"cms"})
+    place = place_of("slurm", Outlook(pool), "alice", groups, SLURM)
+    return Person("alice", groups, {"slurm": place})
 
 
 def test_nothing_asked_gives_the_first_class(catalogue: Catalogue) -> None:
@@ -79,10 +104,81 @@ def test_a_class_of_a_group_is_not_offered_to_others() -> None:
             ],
         }
     )  # fmt: skip
-    granted = grant(read_options({}), offered, backends=("slurm",), groups=frozenset({"gpu"}))
+    member = Person("carol", frozenset({"gpu"}))
+    granted = grant(read_options({}), offered, backends=("slurm",), person=member)
     assert granted.class_.name == "big"
     with pytest.raises(Refusal, match="open to your groups"):
-        grant(read_options({}), offered, backends=("slurm",), groups=frozenset({"cms"}))
+        grant(read_options({}), offered, backends=("slurm",), person=ALICE)
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        ({"partition": "secret"}, "partition secret asked; you may use gpu, main"),
+        ({"account": "atlas"}, "account atlas asked; in partition main you may use cms"),
+        ({"partition": "main", "account": "atlas"}, "account atlas asked"),
+        ({"partition": "gpu", "qos": "normal"}, "QOS normal asked; partition gpu"),
+        ({"gpus": "k40:2"}, "2 GPUs k40 asked; partition .* has 1 on one machine"),
+        ({"gpus": "t4:1"}, "1 GPUs t4 asked"),
+        ({"class": "regular", "partition": "gpu"}, "480 runtime_min asked; .* allows 100"),
+    ],
+)
+def test_what_the_scheduler_would_refuse_is_refused_before(
+    catalogue: Catalogue, raw: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(Refusal, match=told):
+        ask(catalogue, with_slurm(), backend="slurm", **raw)
+
+
+def test_the_schedulers_own_defaults_are_left_to_it(catalogue: Catalogue) -> None:
+    """What nobody chose is not sent; what cannot run by default is sent where it can."""
+    usual = ask(catalogue, with_slurm(), backend="slurm")
+    assert (usual.partition, usual.account, usual.qos) == ("", "", "")
+    gpu = ask(catalogue, with_slurm(), backend="slurm", partition="gpu", gpus="1", runtime_min=60)
+    assert (gpu.partition, gpu.account, gpu.qos) == ("gpu", "", "gpu")
+
+
+def test_a_scheduler_that_was_never_heard_is_the_judge_itself(catalogue: Catalogue) -> None:
+    """Nothing is known of it, so nothing is refused in its name."""
+    assert ask(catalogue, backend="slurm", partition="any").partition == "any"
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_where_the_hub_submits_by_its_own_right_it_judges(
+    catalogue: Catalogue, *, heard: bool
+) -> None:
+    """Nobody takes another group's account on HTCondor, whether its pool was heard or not."""
+    machine = Machine("s1", Room(4, 8000), Room(4, 8000))
+    outlook = Outlook(Pool((machine,))) if heard else None
+    place = place_of("htcondor", outlook, "alice", ALICE.groups)
+    with pytest.raises(Refusal, match="account atlas asked; you are in cms"):
+        ask(catalogue, Person("alice", ALICE.groups, {"htcondor": place}), account="atlas")
+
+
+def test_the_facilitys_own_settings_are_no_persons_choice(catalogue: Catalogue) -> None:
+    """They fill in what was left open, where the scheduler has such a thing, and are not judged."""
+    defaults = {"partition": "main", "account": "common", "cores": 1}
+    places = {
+        name: place_of(name, None, "alice", ALICE.groups, traits, defaults)
+        for name, traits in (("htcondor", Traits()), ("slurm", SLURM))
+    }
+    alice = Person("alice", ALICE.groups, places)
+    htcondor = ask(catalogue, alice, backend="htcondor")
+    assert (htcondor.partition, htcondor.account) == ("", "common")
+    slurm = ask(catalogue, alice, backend="slurm")
+    assert (slurm.partition, slurm.account) == ("main", "common")
+
+
+def test_htcondor_has_no_partitions_to_choose(catalogue: Catalogue) -> None:
+    machine = Machine("s1", Room(4, 8000), Room(4, 8000))
+    place = place_of("htcondor", Outlook(Pool((machine,))), "alice", ALICE.groups)
+    alice = Person("alice", ALICE.groups, {"htcondor": place})
+    with pytest.raises(Refusal, match="partition main asked; htcondor has none") as caught:
+        ask(catalogue, alice, partition="main", account="atlas")
+    assert "account atlas asked; you are in cms" in str(caught.value)
+    with pytest.raises(Refusal, match="GPUs 1 asked; htcondor has none on a machine"):
+        ask(catalogue, alice, gpus="1")
+    assert ask(catalogue, alice, account="cms").account == "cms"
 
 
 def test_every_error_of_a_catalogue_is_told(tmp_path: Path) -> None:
@@ -97,12 +193,58 @@ def test_every_error_of_a_catalogue_is_told(tmp_path: Path) -> None:
 
 def test_the_form_offers_only_what_is_open(catalogue: Catalogue) -> None:
     """The page holds a choice for each backend and class, and reads back to options."""
-    page = form.render(catalogue, backends=("htcondor", "local"), groups=frozenset())
+    page = form.render(catalogue, backends=("htcondor", "local"), person=ALICE)
     assert "htcondor/reserved" in page
     assert "local/small" in page
     assert "slurm/" not in page
-    options = form.options_from_form({"choice": ["slurm/small"], "gpus": [""], "_xsrf": ["x"]})
-    assert options == {"backend": "slurm", "class": "small"}
+    options = form.options_from_form(
+        {"choice": ["slurm/small"], "gpu_kind": ["k40"], "gpu_count": ["2"], "_xsrf": ["x"]}
+    )
+    assert options == {"backend": "slurm", "class": "small", "gpus": "k40:2"}
+    assert form.options_from_form({"gpu_kind": [""], "gpu_count": ["2"]}) == {}
+
+
+def test_a_cluster_without_an_account_of_ones_own_is_not_shown(catalogue: Catalogue) -> None:
+    """Slurm's choices are not for who has no association; alone, nothing is left to show."""
+    pool = Pool(accounts={})
+    place = place_of("slurm", Outlook(pool), "otto", frozenset(), SLURM)
+    otto = Person("otto", frozenset(), {"slurm": place})
+    page = form.render(catalogue, backends=("htcondor", "slurm"), person=otto)
+    assert "htcondor/reserved" in page
+    assert "slurm/" not in page
+    with pytest.raises(Refusal, match="nothing here is open to you"):
+        form.render(catalogue, backends=("slurm",), person=otto)
+
+
+def test_what_would_start_now_is_the_first_that_does(catalogue: Catalogue) -> None:
+    """Of the cluster's one free core, the small class gets one; nothing larger starts now."""
+    found = form.would_start_now(catalogue, backends=("slurm",), person=with_slurm())
+    assert found.class_name == "small"
+    page = form.render(catalogue, backends=("slurm",), person=with_slurm())
+    assert "would start now" in page
+    assert "UTC at the latest" in page
+    many = tuple(Running("n1", Room(0, 0), None, job, "alice", "normal") for job in "12")
+    full = with_slurm()
+    outlook = full.places["slurm"].outlook
+    assert outlook is not None
+    limited = Pool(
+        outlook.pool.machines, outlook.pool.partitions, outlook.pool.accounts,
+        {"normal": Qos("normal", jobs_a_person=2)}, many,
+    )  # fmt: skip
+    place = place_of("slurm", Outlook(limited), "alice", full.groups, SLURM)
+    person = Person("alice", full.groups, {"slurm": place})
+    with pytest.raises(Refusal, match="nothing would start now"):
+        form.would_start_now(catalogue, backends=("slurm",), person=person)
+
+
+def test_no_text_of_the_catalogue_ends_the_pages_script(catalogue: Catalogue) -> None:
+    """A title is text, in the page and in what its script reads."""
+    raw = catalogue.model_dump()
+    raw["classes"][0]["title"] = "</script><script>alert(1)</script>"
+    raw["environments"][0]["title"] = "<img src=x>"
+    page = form.render(Catalogue.model_validate(raw), backends=("htcondor",), person=ALICE)
+    assert page.count("<script") == 2
+    assert "<img" not in page
 
 
 def test_a_forged_field_of_the_form_is_refused(catalogue: Catalogue) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from afportal.pool import Pool
+
 
 class Standing(StrEnum):
     """Where a job stands, in the words that the portal acts on.
@@ -84,6 +86,23 @@ class JobRequest:
     gpus: str = ""
 
 
+@dataclass(frozen=True)
+class Traits:
+    """How a scheduler takes jobs.
+
+    Args:
+        has_accounts: people choose partition, account and QOS, and a submit is judged as theirs.
+            Without, the hub submits by its own right, and is the judge.
+        usual_partition: where a job goes that names none, by the hub's own setting.
+        reserves_limit: a job asks for as much memory as it may use at most, not for what its
+            class says is enough.
+    """
+
+    has_accounts: bool = False
+    usual_partition: str = ""
+    reserves_limit: bool = False
+
+
 class SchedulerError(Exception):
     """The scheduler did not answer, or answered that it failed."""
 
@@ -99,6 +118,7 @@ class Backend(Protocol):
     """
 
     name: str
+    traits: Traits
 
     async def submit(self, request: JobRequest) -> str:
         """Submit as the person and return the job's id. Raises `JobRefused`."""
@@ -131,6 +151,10 @@ class Backend(Protocol):
         Its addresses are those that the job's requests may come from, none while the scheduler
         has no machine for it.
         """
+        ...
+
+    async def pool(self) -> Pool:
+        """Tell what there is to be had, what is free and who waits; the same for everybody."""
         ...
 
     async def forget(self, request: JobRequest) -> None:

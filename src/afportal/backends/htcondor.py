@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,8 +22,17 @@ from typing import TypeVar
 import classad2
 import htcondor2
 
-from afportal.backends import JobRefused, JobRequest, JobStatus, SchedulerError, Standing
+from afportal.backends import (
+    JobRefused,
+    JobRequest,
+    JobStatus,
+    SchedulerError,
+    Standing,
+    Traits,
+    htcondor_pool,
+)
 from afportal.phases import QUERIES
+from afportal.pool import Pool
 
 T = TypeVar("T")
 
@@ -77,6 +87,7 @@ class HTCondorBackend:
     """
 
     name = "htcondor"
+    traits = Traits()
 
     def __init__(
         self,
@@ -236,6 +247,32 @@ class HTCondorBackend:
             "status", lambda schedd: schedd.query(_this(job_id), projection=_PROJECTION)
         )
         return _status(ads[0]) if ads else None
+
+    async def pool(self) -> Pool:
+        """Ask the collector for all slots, and the schedd for the portal's jobs."""
+        asked_s = time.time()
+
+        def slots() -> list[classad2.ClassAd]:
+            collector = htcondor2.Collector(self._collector)
+            found: list[classad2.ClassAd] = collector.query(
+                htcondor2.AdType.Startd, constraint=htcondor_pool.SLOTS
+            )
+            return found
+
+        # Not by way of `_ask`: a collector that is away is no reason to look for the schedd anew.
+        QUERIES.labels(self.name, "slots").inc()
+        try:
+            there = await asyncio.get_running_loop().run_in_executor(self._threads, slots)
+        except (htcondor2.HTCondorException, RuntimeError) as error:
+            words = " ".join(str(error).split())
+            raise SchedulerError(f"collector {self._collector}: {words}") from error
+        jobs = await self._ask(
+            "jobs",
+            lambda schedd: schedd.query(
+                htcondor_pool.JOBS, projection=htcondor_pool.JOB_PROJECTION
+            ),
+        )
+        return await asyncio.to_thread(htcondor_pool.pool_of, there, jobs, asked_s)
 
     async def forget(self, request: JobRequest) -> None:
         """Take the code out of the credd."""

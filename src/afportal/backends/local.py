@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from afportal.backends import JobRefused, JobRequest, JobStatus, SchedulerError, Standing
+from afportal.backends import JobRefused, JobRequest, JobStatus, SchedulerError, Standing, Traits
 from afportal.phases import QUERIES
+from afportal.pool import Machine, Pool, Room
 from afportal.signed_client import ServiceError, SignedClient
 
 
@@ -24,6 +25,7 @@ class LocalBackend:
     """
 
     name = "local"
+    traits = Traits()
 
     def __init__(self, *, client: SignedClient, url: str, cell: str) -> None:
         self._client = client
@@ -94,6 +96,11 @@ class LocalBackend:
         except OSError as error:
             raise SchedulerError(f"login node {self._host}: {error}") from error
         return replace(status, addresses=frozenset(str(item[4][0]) for item in found))
+
+    async def pool(self) -> Pool:
+        """The login node takes whoever comes; nobody has accounts there, and nobody waits."""
+        room = Room(cores=1 << 20, memory_mib=1 << 30)
+        return Pool(machines=(Machine(self._host, room, room),))
 
     async def forget(self, request: JobRequest) -> None:
         """Nothing is left behind: the code went through a pipe."""

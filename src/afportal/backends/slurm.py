@@ -22,8 +22,17 @@ from typing import Any
 
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 
-from afportal.backends import JobRefused, JobRequest, JobStatus, SchedulerError, Standing
+from afportal.backends import (
+    JobRefused,
+    JobRequest,
+    JobStatus,
+    SchedulerError,
+    Standing,
+    Traits,
+    slurm_pool,
+)
 from afportal.phases import QUERIES
+from afportal.pool import Pool
 from afportal.signed_client import ServiceError, SignedClient, mint
 
 _REQUEUED = frozenset(["REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT"])
@@ -46,6 +55,10 @@ SUBMIT_TOKEN_S = 60
 HUB_TOKEN_S = 3600
 # How long a waiting job's reason is taken for the current one.
 REASON_FRESH_S = 3.0
+# Bytes; what is larger is read beside the loop.
+LARGE_ANSWER = 100_000
+# A job is 3 to 8 kB of what slurmrestd answers.
+JOBS_LOOKED_AT = 1000
 # A census asks for so many strangers' jobs beside its bulk query, which they must not hold up.
 LEARNED_AT_ONCE = 200
 
@@ -127,7 +140,7 @@ class SlurmBackend:
         self._version = version
         self._minter = minter
         self._identity = identity
-        self._partition = partition
+        self.traits = Traits(True, partition, reserves_limit=True)
         self._nudge = nudge
         self._cell = cell
         self._http = AsyncHTTPClient(force_instance=True, max_clients=50)
@@ -182,7 +195,11 @@ class SlurmBackend:
             response = await self._http.fetch(request, raise_error=False)
             if response.code == 599:
                 raise SchedulerError(f"slurmrestd {self._url}: {response.error}")
-            answer: dict[str, Any] = json.loads(response.body)
+            answer: dict[str, Any] = (
+                json.loads(response.body)
+                if len(response.body) < LARGE_ANSWER
+                else await asyncio.to_thread(json.loads, response.body)
+            )
         except (OSError, HTTPClientError, ValueError) as error:
             raise SchedulerError(f"slurmrestd {self._url}{path}: {error}") from error
         if response.code == 401 or any(
@@ -224,7 +241,7 @@ class SlurmBackend:
             "comment": request.server,
             "current_working_directory": request.home,
             "environment": [f"{name}={value}" for name, value in environment.items()],
-            "partition": request.partition or self._partition,
+            "partition": request.partition or self.traits.usual_partition,
             "tasks": 1,
             "cpus_per_task": request.cores,
             "memory_per_node": {
@@ -302,8 +319,8 @@ class SlurmBackend:
             except SchedulerError:
                 return  # its time limit of one minute ends it
 
-    async def _states(self) -> dict[str, tuple[str, ...]]:
-        answer = await self._call("bulk", "GET", "/slurm/VERSION/jobs/state")
+    async def _states(self, kind: str = "bulk") -> dict[str, tuple[str, ...]]:
+        answer = await self._call(kind, "GET", "/slurm/VERSION/jobs/state")
         return {
             str(job["job_id"]): tuple(job.get("state") or ()) for job in answer.get("jobs") or []
         }
@@ -429,6 +446,29 @@ class SlurmBackend:
         )
         self._node_addresses[node] = (time.monotonic(), found)
         return found
+
+    async def pool(self) -> Pool:
+        """Ask for nodes, partitions, associations, QOS and jobs, each once.
+
+        Of a queue that is too long to be looked at every half a minute, the jobs are left out:
+        what is free is known then, and not when more will be.
+        """
+        asked_s = time.time()
+        many = len(await self._states("jobs-counted")) > JOBS_LOOKED_AT
+        nodes, partitions, associations, qos = await asyncio.gather(
+            self._call("nodes", "GET", "/slurm/VERSION/nodes"),
+            self._call("partitions", "GET", "/slurm/VERSION/partitions?flags=ALL"),
+            self._call("associations", "GET", "/slurmdb/VERSION/associations"),
+            self._call("qos", "GET", "/slurmdb/VERSION/qos"),
+        )
+        jobs = {} if many else await self._call("jobs", "GET", "/slurm/VERSION/jobs")
+        for answer in (nodes, partitions, associations, qos, jobs):
+            if faults := self._errors(answer):
+                raise SchedulerError(f"Slurm does not tell what it has: {faults[0][1]}")
+        # Names of people come from the directory, which may be slow.
+        return await asyncio.to_thread(
+            slurm_pool.pool_of, nodes, partitions, associations, qos, jobs, asked_s
+        )
 
     async def forget(self, request: JobRequest) -> None:
         """Nothing to forget: the code went with the job's environment."""

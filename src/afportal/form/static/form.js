@@ -1,0 +1,190 @@
+// The spawn form: fields follow the choices, and what is foretold follows the fields. The hub checks
+// everything again; without this script all fields are there at once.
+"use strict";
+(() => {
+  // As JupyterHub's own scripts do for what a page asks of the API.
+  const xsrf = (window.jhdata && window.jhdata.xsrf_token) || "";
+  const root = document.getElementById("af-form");
+  const offer = JSON.parse(document.getElementById("af-offer").textContent);
+  const form = root.closest("form");
+  const field = (name) => document.getElementById(`af-${name}`);
+  const place = (name) => root.querySelector(`[data-af-field="${name}"]`);
+  const backends = new Map(offer.backends.map((b) => [b.name, b]));
+  const environments = new Map(offer.environments.map((e) => [e.name, e]));
+  // Everything that was there at first, so that what is hidden can come back.
+  const all = new Map(
+    [...root.querySelectorAll("select")].map((s) => [s, [...s.querySelectorAll("option")]]),
+  );
+
+  // A time of day alone would be read as today's.
+  const local = (s) => {
+    const far = 1000 * s - Date.now() > 12 * 3600 * 1000;
+    const day = far ? { day: "numeric", month: "short" } : {};
+    return new Date(1000 * s).toLocaleString([], { ...day, hour: "2-digit", minute: "2-digit" });
+  };
+
+  const chosen = () => {
+    const radio = form.querySelector('input[name="choice"]:checked');
+    const [backend, name] = (radio ? radio.value : "").split("/");
+    const b = backends.get(backend);
+    return { backend: b, class: b && b.classes.find((c) => c.name === name) };
+  };
+
+  // A field that cannot be used is not sent: its value would be refused.
+  const show = (name, wanted) => {
+    const here = place(name);
+    if (here === null) return;
+    here.hidden = !wanted;
+    for (const input of here.querySelectorAll("input, select")) input.disabled = !wanted;
+  };
+
+  const keep = (select, wanted) => {
+    if (select === null) return;
+    for (const option of all.get(select)) {
+      const stays = option.value === "" || wanted(option.value);
+      option.hidden = !stays;
+      option.disabled = !stays;
+      if (!stays && option.selected) select.value = "";
+    }
+    if (select.selectedOptions.length === 0 || select.selectedOptions[0].disabled) {
+      const first = all.get(select).find((o) => !o.disabled);
+      if (first) select.value = first.value;
+    }
+  };
+
+  const allows = (partition, account) =>
+    (account.partition === "" || account.partition === partition.name) &&
+    (partition.accounts !== null
+      ? partition.accounts.includes(account.name)
+      : !partition.denied_accounts.includes(account.name));
+  const takes = (partition, qos) =>
+    partition.qos !== null ? partition.qos.includes(qos) : !partition.denied_qos.includes(qos);
+
+  const narrow = (b) => {
+    const partition = b.partitions.find((p) => p.name === field("partition").value);
+    const parts = partition ? [partition] : b.partitions;
+    keep(field("partition"), (name) => b.partitions.some((p) => p.name === name));
+    keep(field("account"), (name) =>
+      b.accounts.some(
+        (a) => a.name === name && parts.some((p) => allows(p, a) && a.qos.some((q) => takes(p, q))),
+      ),
+    );
+    const accounts = b.accounts.filter((a) => ["", a.name].includes(field("account").value));
+    keep(field("qos"), (name) =>
+      accounts.some(
+        (a) => a.qos.includes(name) && parts.some((p) => allows(p, a) && takes(p, name)),
+      ),
+    );
+    return { parts, accounts };
+  };
+
+  const limit = (name, most, least) => {
+    const input = field(name);
+    if (input === null) return;
+    input.max = most;
+    input.placeholder = most;
+    input.min = least;
+  };
+
+  const least = (...values) => Math.min(...values.filter((v) => v !== null && v !== undefined));
+
+  const follow = () => {
+    const { backend: b, class: c } = chosen();
+    if (!b || !c) return;
+    keep(field("environment"), (name) => environments.get(name).backends.includes(b.name));
+    const environment = environments.get(field("environment").value);
+    field("environment-text").textContent = environment ? environment.description : "";
+    const slurmLike = "partitions" in b;
+    for (const name of ["partition", "account", "qos"]) show(name, slurmLike);
+    let runtime = c.runtime_min;
+    let gpus = b.gpus;
+    if (slurmLike) {
+      const { parts, accounts } = narrow(b);
+      const qos = field("qos").value;
+      if (field("partition").value) {
+        runtime = least(runtime, parts[0].runtime_min);
+        gpus = parts[0].gpus;
+      }
+      if (qos) runtime = least(runtime, b.qos[qos] && b.qos[qos].runtime_min);
+      if (field("account").value) runtime = least(runtime, accounts[0].runtime_min);
+    }
+    limit("cores", c.cores, 1);
+    limit("memory_mib", c.memory_mib, 256);
+    limit("runtime_min", runtime, 1);
+    // Those without a kind can be had as any.
+    const there = Object.keys(gpus).filter((kind) => gpus[kind] > 0);
+    const kinds = there.filter((kind) => kind !== "");
+    show("gpu_kind", there.length > 0 && offer.most_gpus > 0);
+    if (there.length > 0) keep(field("gpu_kind"), (k) => k === "any" || kinds.includes(k));
+    const kind = field("gpu_kind") && !field("gpu_kind").disabled ? field("gpu_kind").value : "";
+    show("gpu_count", kind !== "");
+    if (kind) {
+      const most = kind === "any" ? Math.max(...Object.values(gpus)) : gpus[kind];
+      limit("gpu_count", Math.min(most, offer.most_gpus), 1);
+      if (!field("gpu_count").value) field("gpu_count").value = 1;
+    }
+  };
+
+  const say = (found) => {
+    const at = found.at_s && found.standing === "later" ? local(found.at_s) : "";
+    const ahead = found.ahead ? `, ${found.ahead} waiting before you` : "";
+    return at ? `about ${at} at the latest${ahead}` : found.words;
+  };
+
+  let asked = 0;
+  let timer = 0;
+  const foretell = async () => {
+    const mine = ++asked;
+    const data = new FormData(form);
+    for (const name of ["_xsrf", "now"]) data.delete(name);
+    const query = new URLSearchParams([...data].filter(([, value]) => value !== ""));
+    try {
+      const answer = await fetch(`${root.dataset.forecastUrl}?${query}`, {
+        headers: { Accept: "application/json", "X-XSRFToken": xsrf },
+      });
+      if (mine !== asked) return; // a later choice was made meanwhile
+      const found = await answer.json();
+      field("status").textContent = answer.ok ? `This choice: ${say(found)}.` : "";
+    } catch {
+      if (mine === asked) field("status").textContent = "";
+    }
+  };
+
+  const changed = () => {
+    follow();
+    clearTimeout(timer);
+    timer = setTimeout(foretell, 250);
+  };
+
+  for (const badge of root.querySelectorAll("[data-af-forecast]")) {
+    if (badge.dataset.at && badge.textContent.includes("UTC")) {
+      const ahead = Number(badge.dataset.ahead);
+      badge.textContent =
+        `about ${local(badge.dataset.at)} at the latest` +
+        (ahead ? `, ${ahead} waiting before you` : "");
+    }
+  }
+  const proposed = () => {
+    const environment = environments.get(field("environment").value);
+    if (!environment || !environment.class) return;
+    const { backend } = chosen();
+    const radio = backend && form.querySelector(
+      `input[name="choice"][value="${CSS.escape(backend.name)}/${CSS.escape(environment.class)}"]`,
+    );
+    if (radio) radio.checked = true;
+  };
+  root.addEventListener("change", (event) => {
+    if (event.target === field("environment")) proposed();
+    changed();
+  });
+  // A button that is meant for what is free now must not fail on a field of another choice.
+  // What is wrong in a part that is closed could not be shown.
+  form.addEventListener("invalid", () => { field("advanced").open = true; }, true);
+  const now = field("now");
+  if (now) now.formNoValidate = true;
+  if ([...root.querySelectorAll("#af-advanced input, #af-advanced select")].some((i) => i.value)) {
+    field("advanced").open = true;
+  }
+  follow();
+  foretell();
+})();
