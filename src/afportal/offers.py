@@ -218,7 +218,7 @@ def grant(
         gpus=gpus if count else "",
         **values,
     )
-    return _placed(granted, person)
+    return _placed(granted, person, runtime_asked=options.runtime_min is not None)
 
 
 def _class(
@@ -252,10 +252,11 @@ def _not_to_choose(options: Options, backend: BackendName, person: Person) -> li
     return errors
 
 
-def _placed(granted: Grant, person: Person) -> Grant:
+def _placed(granted: Grant, person: Person, *, runtime_asked: bool) -> Grant:
     """Check a grant against what its scheduler lets the person have.
 
-    Where nothing was chosen, and the scheduler's own defaults would do, they are left to it.
+    Where nothing was chosen, and the scheduler's own defaults would do, they are left to it. A
+    run time that nobody asked for is the class's, or the longest there if that is shorter.
     """
     place = person.at(granted.backend)
     if place.outlook is None:
@@ -266,7 +267,13 @@ def _placed(granted: Grant, person: Person) -> Grant:
     try:
         way = place.access.way(ask)
     except NoWay as error:
-        raise Refusal(str(error)) from error
+        if runtime_asked:
+            raise Refusal(str(error)) from error
+        try:
+            way = place.access.way(replace(ask, runtime_min=1))
+        except NoWay as still:
+            raise Refusal(str(still)) from still
+        granted = replace(granted, runtime_min=way.runtime_min or granted.runtime_min)
     usual = way.partition.name == place.traits.usual_partition
     mine = next((a for a in place.access.accounts if a.default), None)
     return replace(

@@ -120,7 +120,7 @@ def test_a_class_of_a_group_is_not_offered_to_others() -> None:
         ({"partition": "gpu", "qos": "normal"}, "QOS normal asked; partition gpu"),
         ({"gpus": "k40:2"}, "2 GPUs k40 asked; partition .* has 1 on one machine"),
         ({"gpus": "t4:1"}, "1 GPUs t4 asked"),
-        ({"class": "regular", "partition": "gpu"}, "480 runtime_min asked; .* allows 100"),
+        ({"partition": "gpu", "runtime_min": 480}, "480 runtime_min asked; .* allows 100"),
     ],
 )
 def test_what_the_scheduler_would_refuse_is_refused_before(
@@ -136,6 +136,14 @@ def test_the_schedulers_own_defaults_are_left_to_it(catalogue: Catalogue) -> Non
     assert (usual.partition, usual.account, usual.qos) == ("", "", "")
     gpu = ask(catalogue, with_slurm(), backend="slurm", partition="gpu", gpus="1", runtime_min=60)
     assert (gpu.partition, gpu.account, gpu.qos) == ("gpu", "", "gpu")
+
+
+def test_a_run_time_that_nobody_asked_for_is_as_long_as_may_be(catalogue: Catalogue) -> None:
+    """A class's eight hours in a partition of a hundred minutes are those hundred."""
+    found = ask(catalogue, with_slurm(), backend="slurm", partition="gpu")
+    assert (found.partition, found.runtime_min) == ("gpu", 100)
+    page = form.render(catalogue, backends=("slurm",), person=with_slurm())
+    assert "allows 100" not in page
 
 
 def test_a_scheduler_that_was_never_heard_is_the_judge_itself(catalogue: Catalogue) -> None:
