@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from afportal.checked_yaml import Place, read
 
 BackendName = Literal["htcondor", "slurm", "local"]
 # "k40:1", or "2" of any kind.
@@ -82,18 +84,10 @@ class Catalogue(_Frozen):
     limits: Limits = Limits()
 
     @model_validator(mode="after")
-    def _names_are_unique(self) -> Catalogue:
-        for kind, items in (("environment", self.environments), ("class", self.classes)):
-            names = [item.name for item in items]
-            twice = sorted({name for name in names if names.count(name) > 1})
-            if twice:
-                raise ValueError(f"{kind} named twice: {', '.join(twice)}")
-        classes = {item.name for item in self.classes}
-        for environment in self.environments:
-            if environment.default_class not in (None, *classes):
-                raise ValueError(
-                    f"environment {environment.name}: no class {environment.default_class}"
-                )
+    def _hangs_together(self) -> Catalogue:
+        faults = [what for _, what in across(self.model_dump(mode="json"))]
+        if faults:
+            raise ValueError("; ".join(faults))
         return self
 
     def environments_of(self, backend: str, groups: frozenset[str]) -> tuple[Environment, ...]:
@@ -122,10 +116,50 @@ def problems(error: ValidationError) -> str:
     )
 
 
+def across(raw: Any) -> Iterator[tuple[Place, str]]:
+    """Tell what of a catalogue does not fit together, each with its place.
+
+    Args:
+        raw: the catalogue as YAML has it; what is wrong by itself is passed over.
+    """
+    lists = {kind: _entries(raw, kind) for kind in ("environments", "classes")}
+    for kind, entries in lists.items():
+        first: dict[Any, int] = {}
+        for number, entry in entries:
+            name = entry.get("name")
+            if name in first:
+                yield (kind, number, "name"), f"{name} is the name of {kind}.{first[name]} too"
+            elif isinstance(name, str):
+                first[name] = number
+    classes = {entry.get("name"): entry for _, entry in lists["classes"]}
+    for number, entry in lists["environments"]:
+        wanted = entry.get("default_class")
+        if isinstance(wanted, str) and wanted not in classes:
+            yield ("environments", number, "default_class"), f"there is no class {wanted}"
+    limits = raw.get("limits") if isinstance(raw, Mapping) else None
+    limits = {**Limits().model_dump(), **(limits if isinstance(limits, Mapping) else {})}
+    for number, entry in lists["classes"]:
+        for name in ("cores", "memory_mib", "runtime_min"):
+            asked, most = entry.get(name), limits[name]
+            if isinstance(asked, int) and isinstance(most, int) and asked > most:
+                yield ("classes", number, name), f"{asked} is more than limits.{name}, {most}"
+        soft, hard = entry.get("memory_mib"), entry.get("memory_limit_mib")
+        if isinstance(soft, int) and isinstance(hard, int) and hard < soft:
+            yield (
+                ("classes", number, "memory_limit_mib"),
+                f"a server is stopped at {hard}, below the {soft} that it asks for (memory_mib)",
+            )
+
+
+def _entries(raw: Any, kind: str) -> list[tuple[int, Mapping[str, Any]]]:
+    found = raw.get(kind) if isinstance(raw, Mapping) else None
+    return [
+        (number, entry)
+        for number, entry in enumerate(found if isinstance(found, Sequence) else ())
+        if isinstance(entry, Mapping)
+    ]
+
+
 def load(path: str | Path) -> Catalogue:
-    """Read a catalogue. Raises ValueError with every error it holds."""
-    raw: Any = yaml.safe_load(Path(path).read_text())
-    try:
-        return Catalogue.model_validate(raw)
-    except ValidationError as error:
-        raise ValueError(f"{path}: {problems(error)}") from error
+    """Read a catalogue. Raises ValueError with every error it holds, each with its line."""
+    return read(Path(path), Catalogue, across)

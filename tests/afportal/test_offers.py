@@ -193,10 +193,10 @@ def test_every_error_of_a_catalogue_is_told(tmp_path: Path) -> None:
     """A broken catalogue is refused with each of its errors."""
     broken = tmp_path / "catalogue.yaml"
     broken.write_text("environments: []\nclasses: [{name: a}]\ncolour: red\n")
-    with pytest.raises(ValueError, match="colour") as caught:
+    with pytest.raises(ValueError, match="line 3: colour") as caught:
         load(broken)
-    assert "environments" in str(caught.value)
-    assert "classes.0.cores" in str(caught.value)
+    assert "line 1: environments" in str(caught.value)
+    assert "line 2: classes.0.cores" in str(caught.value)
 
 
 def test_the_form_offers_only_what_is_open(catalogue: Catalogue) -> None:
