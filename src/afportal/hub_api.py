@@ -17,6 +17,7 @@ scheduler names, and a request from elsewhere is refused.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import secrets
@@ -253,8 +254,10 @@ class PresenceHandler(_SessionHandler):
         if self._spawner() is not spawner:  # it has ended meanwhile
             raise web.HTTPError(403, "this server is over")
         # No request that is under way: nothing to log or to measure at its end, no memory.
+        row = spawner.orm_spawner
+        used = functools.partial(spawner.portal.usage.note, row.id, row.user_id)
         connection = self.detach()
-        spawner.presence.hold(connection)
+        spawner.presence.hold(connection, used)
         with contextlib.suppress(StreamClosedError):
             await connection.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
 

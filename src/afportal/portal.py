@@ -9,7 +9,7 @@ import ssl
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import Field, ValidationError
@@ -25,15 +25,11 @@ from afportal.queue_monitor import QueueMonitor
 from afportal.signed_client import SignedClient
 from afportal.signed_http import read_secret
 from afportal.tls import CellTls
-
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
+from afportal.usage import Usage
 
 log = logging.getLogger(__name__)
 
 RECORDS_KEPT = 5000
-# So much of when servers were last used is lost with a hub that is killed.
-COMMIT_AFTER_S = 30.0
 
 
 class HTCondorSettings(Settings):
@@ -233,7 +229,7 @@ class Portal:
         self.monitors = {name: QueueMonitor(backend) for name, backend in self.backends.items()}
         self.pools = {name: PoolWatch(backend) for name, backend in self.backends.items()}
         self.records: OrderedDict[tuple[str, str], Callable[[], dict[str, Any]]] = OrderedDict()
-        self._committing: asyncio.TimerHandle | None = None
+        self.usage = Usage()
         self.credentials = credentials or Credentials(settings.credentials, {})
 
     @classmethod
@@ -310,17 +306,6 @@ class Portal:
         self.records.move_to_end((user, server))
         while len(self.records) > RECORDS_KEPT:
             self.records.popitem(last=False)
-
-    def commit_soon(self, session: Session) -> None:
-        """Commit what many sessions tell of themselves once in a while, not each time."""
-        if self._committing is None:
-
-            def commit() -> None:
-                self._committing = None
-                session.commit()
-
-            loop = asyncio.get_running_loop()
-            self._committing = loop.call_later(COMMIT_AFTER_S, commit)
 
     async def close(self) -> None:
         """End monitors and connections."""

@@ -24,12 +24,10 @@ class Presence:
 
     Args:
         lost: called when the connection has ended, and not from here.
-        used: called with when the server was last used, unix seconds, never later than now.
     """
 
-    def __init__(self, lost: Callable[[], None], used: Callable[[float], None]) -> None:
+    def __init__(self, lost: Callable[[], None]) -> None:
         self._lost = lost
-        self._used = used
         self._held: IOStream | None = None
         self._watching: set[asyncio.Task[None]] = set()
 
@@ -38,11 +36,15 @@ class Presence:
         """Whether the session has its connection open now."""
         return self._held is not None
 
-    def hold(self, connection: IOStream) -> None:
-        """Keep this connection, in place of the one before."""
+    def hold(self, connection: IOStream, used: Callable[[float], None]) -> None:
+        """Keep this connection, in place of the one before.
+
+        Args:
+            used: called with when the server was last used, unix seconds, never later than now.
+        """
         self.end()
         self._held = connection
-        task = asyncio.get_running_loop().create_task(self._watch(connection))
+        task = asyncio.get_running_loop().create_task(self._watch(connection, used))
         self._watching.add(task)
         task.add_done_callback(self._watching.discard)
 
@@ -52,7 +54,7 @@ class Presence:
         if held is not None:
             held.close()
 
-    async def _watch(self, connection: IOStream) -> None:
+    async def _watch(self, connection: IOStream, used: Callable[[float], None]) -> None:
         # Whatever else is said ends it.
         with contextlib.suppress(StreamClosedError, UnsatisfiableReadError, ValueError):
             heard_s = -math.inf
@@ -65,7 +67,7 @@ class Presence:
                 at_s = float(line)
                 if not 0 <= at_s < math.inf:
                     break
-                self._used(min(at_s, time.time()))
+                used(min(at_s, time.time()))
         connection.close()
         if connection is self._held:
             self._held = None

@@ -11,7 +11,6 @@ import contextlib
 import os
 import pwd
 import time
-from datetime import UTC, datetime
 from typing import Any
 
 from jupyterhub import orm
@@ -61,7 +60,7 @@ class PortalSpawner(StampedLifeCycle, CheckedOptions, Spawner):
         self.portal = Portal.instance()
         self.story = SpawnStory()
         self.backend_name = ""
-        self.presence = Presence(lambda: self.monitor.suspect(self.job_id), self._was_used)
+        self.presence = Presence(lambda: self.monitor.suspect(self.job_id))
         self._forget_job()
 
     def _forget_job(self) -> None:
@@ -418,16 +417,6 @@ class PortalSpawner(StampedLifeCycle, CheckedOptions, Spawner):
             f", {times} times so far" if times > 1 else ""
         )
         self.log.warning("%s: %s", self._log_name, self.story.notice)
-
-    def _was_used(self, at_s: float) -> None:
-        """Keep when the server was last used; JupyterHub's rows have naive times of UTC."""
-        at = datetime.fromtimestamp(at_s, UTC).replace(tzinfo=None)
-        for row in (self.orm_spawner, self.orm_spawner.user):
-            if row.last_activity is None or row.last_activity < at:
-                row.last_activity = at
-        session = object_session(self.orm_spawner)
-        if session is not None:
-            self.portal.commit_soon(session)
 
     # Life
 

@@ -44,7 +44,7 @@ class Hub:
         self.gone = asyncio.Event()
         self.held = asyncio.Semaphore(0)
         self.tokens: list[str] = []
-        self.presence = Presence(self._lose, self._use)
+        self.presence = Presence(self._lose)
         self.changed = asyncio.Event()
         hub = self
 
@@ -55,7 +55,7 @@ class Hub:
                     hub.held.release()
                     raise web.HTTPError(status)
                 connection = self.detach()
-                hub.presence.hold(connection)
+                hub.presence.hold(connection, hub.use)
                 await connection.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
                 hub.held.release()
 
@@ -64,7 +64,7 @@ class Hub:
         self.server.add_sockets(sockets)
         self.url = f"http://127.0.0.1:{sockets[0].getsockname()[1]}/hub/api"
 
-    def _use(self, at_s: float) -> None:
+    def use(self, at_s: float) -> None:
         self.used.append(at_s)
         self.changed.set()
 
@@ -156,7 +156,7 @@ def test_a_connection_that_says_anything_else_is_over(says: bytes, used: list[fl
             its.sendall(says)
         else:
             its.close()
-        hub.presence.hold(IOStream(mine))
+        hub.presence.hold(IOStream(mine), hub.use)
         await hub.gone.wait()
         assert (hub.lost, hub.presence.held) == (1, False)
         assert hub.used == used
