@@ -68,6 +68,8 @@ class Browser:
             # This machine's proxy settings must not change what is judged.
             "--no-proxy-server",
             *([f"--ignore-certificate-errors-spki-list={keys}"] if keys else []),
+            # A page that scrolls smoothly is never still while one tries again to click in it.
+            "--force-prefers-reduced-motion",
             # Chromium's sandbox does not start for root.
             *(["--no-sandbox"] if os.geteuid() == 0 else []),
         ):
