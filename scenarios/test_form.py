@@ -222,7 +222,10 @@ def test_fields_follow_the_choices(at_the_form: Callable[[str], Browser]) -> Non
     assert set(choices(browser, "qos")) == {"normal", "short", "gpu"}
     browser.see("#af-partition").send_keys("gpu")
     browser.until(lambda: choices(browser, "qos") == ["gpu"], "the QOS of partition gpu alone")
-    assert browser.see("#af-runtime_min").get_attribute("max") == "240"
+    browser.until(
+        lambda: browser.see("#af-runtime_min").get_attribute("max") == "240",
+        "no more minutes than the partition allows",
+    )
     browser.see("#af-gpu_kind").send_keys("k40")
     browser.until(
         lambda: browser.see("#af-gpu_count").get_attribute("max") == "1", "as many as a node has"

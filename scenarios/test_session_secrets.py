@@ -35,16 +35,16 @@ FILES = {
         for kind in ("pem", "key")
     ),
 }
-# Every file of the private folder with its mode and owner, and the variables that name any.
+# Every regular file of the private folder with its mode and owner, and the variables that name any.
 LOOK = """
-import json, os
+import json, os, stat
 folder = os.environ["AF_SECRETS"]
 found = {}
 for where, _, names in os.walk(folder):
     for name in names:
         path = os.path.join(where, name)
         seen = os.lstat(path)
-        if not os.path.islink(path):
+        if stat.S_ISREG(seen.st_mode):
             found[os.path.relpath(path, folder)] = [oct(seen.st_mode & 0o777), seen.st_uid]
 named = {name: value for name, value in os.environ.items() if value.startswith(folder + "/")}
 top = os.stat(folder)
@@ -56,6 +56,15 @@ import subprocess
 done = subprocess.run(["xrdcp", "-f", "--silent", "root://xcache//data/cms/met/manifest.json", "-"],
                       capture_output=True, text=True)
 print(done.returncode, done.stdout[:1], done.stderr)
+"""
+# How the server reaches this kernel, and the Unix sockets in the private folder.
+CHANNELS = """
+import glob, json, os
+from ipykernel import get_connection_file
+with open(get_connection_file()) as file:
+    told = json.load(file)
+ours = told["ip"].startswith(os.environ["AF_SECRETS"] + "/")
+print(json.dumps([told["transport"], ours, len(glob.glob(told["ip"] + "-*"))]))
 """
 TOKEN = """
 import base64, json, os
@@ -111,6 +120,14 @@ def test_a_session_has_every_secret_and_nobody_else(
     assert client.spawn_account()["missing"] == {}
     # And they open what they are for.
     assert kernel.run(READ).stdout.split()[:2] == ["0", "{"]
+
+
+def test_nobody_else_can_listen_to_a_kernel(
+    session: Callable[[str], tuple[HubClient, Kernel]], backend: str
+) -> None:
+    """Its channels are sockets in the private folder, not ports of a machine that many share."""
+    _, kernel = session(backend)
+    assert json.loads(kernel.run(CHANNELS).stdout) == ["ipc", True, 5]
 
 
 @pytest.mark.needs("htcondor")

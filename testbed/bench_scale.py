@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from testbed import (
     background,
@@ -142,11 +141,6 @@ def _logged_in(logins: Logins, name: str, hub: Hub) -> HubClient:
     )
 
 
-def _servers_of(observer: HubClient) -> tuple[dict[str, dict[str, Any]]]:
-    """Everybody's servers at a cell, in a tuple: none is an answer too."""
-    return (observer.all_servers(),)
-
-
 class _Bench:
     """Takes one step after the other, and keeps what each cost."""
 
@@ -239,7 +233,7 @@ class _Bench:
         running = {
             (person, name)
             for observer in self._observers
-            for person, servers in patiently(partial(_servers_of, observer))[0].items()
+            for person, servers in patiently(observer.all_servers).items()
             for name, server in servers.items()
             if server.get("ready")
         }

@@ -123,16 +123,15 @@ class Crowd:
         """End what a run that was killed left of these people's; returns how many servers."""
         found = 0
         for person in self.people:
-            for name in patiently(partial(_names, person)):
+            for name in patiently(person.servers):
                 if name.startswith(_PREFIX):
                     patiently(partial(self._stop, person, name))
                     found += 1
         return found
 
-    def _stop(self, person: HubClient, name: str) -> bool:
+    def _stop(self, person: HubClient, name: str) -> None:
         person.stop(name, timeout_s=self.timeout_s)
         _forget(person, name)
-        return True
 
     def _each(self, what: Callable[[_Server], None], servers: Sequence[_Server]) -> None:
         pool = ThreadPoolExecutor(max_workers=self.at_once)
@@ -147,11 +146,6 @@ class Crowd:
         pool.shutdown()
 
 
-def _names(client: HubClient) -> tuple[str, ...]:
-    """The person's servers; never empty, since an answer is waited for: the default's is there."""
-    return ("", *client.servers())
-
-
 def _forget(client: HubClient, name: str) -> None:
     """Have the hub keep no record of a named server; it would count as one of the person's."""
     path = f"/hub/api/users/{quote(client.user)}/servers/{quote(name)}"
@@ -162,4 +156,7 @@ def _forget(client: HubClient, name: str) -> None:
 
 def patiently(ask: Callable[[], T]) -> T:
     """Ask a hub again that does not answer, or refuses, for a moment: what runs must be ended."""
-    return wait_until(ask, 60, what="the hub's answer", poll_s=2, retry_on=(ScenarioFailed,))
+    # In a tuple: an empty answer is one too.
+    return wait_until(
+        lambda: (ask(),), 60, what="the hub's answer", poll_s=2, retry_on=(ScenarioFailed,)
+    )[0]

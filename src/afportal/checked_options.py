@@ -60,10 +60,19 @@ class CheckedOptions(BatchSpawnerBase):
             raise self._failure("options", str(error)) from error
         return found.model_dump(by_alias=True, exclude_none=True, exclude_defaults=True)
 
-    async def person(self, *, wait: bool = True) -> offers.Person:
-        """Return what is known of the places that this person may ask for; see `Portal.person`."""
+    async def person(
+        self, options: offers.Options | None = None, *, wait: bool = True
+    ) -> offers.Person:
+        """Return what is known of the places that this person may ask for; see `Portal.person`.
+
+        Args:
+            options: only the place that they name; None: all of the hub.
+        """
+        names = self.portal.backend_names
+        if options is not None:
+            names = tuple(name for name in names if name == (options.backend or names[0]))
         return await self.portal.person(
-            self.user.name, self._groups(), self.defaults_for, wait=wait
+            self.user.name, self._groups(), self.defaults_for, names, wait=wait
         )
 
     def _groups(self) -> frozenset[str]:
@@ -79,7 +88,7 @@ class CheckedOptions(BatchSpawnerBase):
             options,
             self.portal.catalogue,
             backends=self.portal.backend_names,
-            person=await self.person(wait=options.chooses),
+            person=await self.person(options, wait=options.chooses),
         )
 
     async def check_options(self, raw: Mapping[str, Any]) -> offers.Grant:

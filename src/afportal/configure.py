@@ -134,15 +134,16 @@ def _when_started(portal: Portal) -> None:
         logging.getLogger("afportal").parent = hub.log
         logging.getLogger("afportal").setLevel(hub.log.level)
 
-        def owned() -> set[tuple[str, str]]:
+        def owned() -> dict[tuple[str, str], str]:
             return {
-                (spawner.backend_name, spawner.job_id)
+                (spawner.backend_name, spawner.job_id): f"{user.name}/{spawner.name}"
                 for user in hub.users.values()
                 for spawner in user.spawners.values()
                 if getattr(spawner, "job_id", "")
             }
 
-        Reconciler(portal.monitors, owned).start()
+        portal.reconciler = Reconciler(portal.monitors, owned)
+        portal.reconciler.start()
         if portal.credentials.data is not None:
             await portal.credentials.data.sweep_for_ever()
 

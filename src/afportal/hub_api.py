@@ -145,7 +145,7 @@ class _Handler(APIHandler):
                 caller, and never to refuse one.
         """
         peer = self._peer()
-        if not anew and peer in spawner.known_addresses():
+        if not anew and peer in spawner.whereabouts.known():
             return peer
         try:
             addresses = await spawner.ask_addresses()

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from afportal.backends import Traits
 from afportal.catalogue import GPUS, BackendName, Catalogue, Class, Environment, problems
 from afportal.pool import ANY_KIND, Ask, Room
-from afportal.pool.access import Access, NoWay, access_of
+from afportal.pool.access import Access, NoWay, Way, access_of
 from afportal.pool.forecast import UNKNOWN, Forecast, Outlook
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:@+-]{0,64}$")]
@@ -180,11 +180,55 @@ def grant(
     Raises:
         Refusal: everything that is wrong with the request, in one message.
     """
+    return _judged(options, catalogue, backends, person)[0]
+
+
+def foretold(
+    options: Options,
+    catalogue: Catalogue,
+    *,
+    backends: tuple[BackendName, ...],
+    person: Person,
+) -> Forecast:
+    """Return when a server with these options would start; 'never', and why, if they are refused.
+
+    Args: as for `grant`.
+    """
+    try:
+        granted, ask = _judged(options, catalogue, backends, person)
+    except Refusal as error:
+        return Forecast("never", why=str(error))
+    outlook = person.at(granted.backend).outlook
+    return outlook.of(ask, person.name) if outlook is not None else UNKNOWN
+
+
+def longest_min(
+    options: Options,
+    catalogue: Catalogue,
+    *,
+    backends: tuple[BackendName, ...],
+    person: Person,
+) -> int | None:
+    """Return the longest run time with these options, in minutes; None if they are refused.
+
+    Args: as for `grant`.
+    """
+    open_ended = options.model_copy(update={"runtime_min": None})
+    try:
+        return grant(open_ended, catalogue, backends=backends, person=person).runtime_min
+    except Refusal:
+        return None
+
+
+def _judged(
+    options: Options, catalogue: Catalogue, backends: tuple[BackendName, ...], person: Person
+) -> tuple[Grant, Ask]:
     backend = options.backend or backends[0]
     if backend not in backends:
         raise Refusal(f"backend {backend} asked; this hub offers {', '.join(backends)}")
     place = person.at(backend)
     errors = [] if place.traits.has_accounts else _not_to_choose(options, backend, person)
+    runtime_asked = options.runtime_min is not None
     options = place.with_defaults(options)
     class_ = _class(options, catalogue, backend, person.groups)
     environments = catalogue.environments_of(backend, person.groups)
@@ -218,7 +262,7 @@ def grant(
         gpus=gpus if count else "",
         **values,
     )
-    return _placed(granted, person, runtime_asked=options.runtime_min is not None)
+    return _placed(granted, place, runtime_asked=runtime_asked)
 
 
 def _class(
@@ -252,63 +296,52 @@ def _not_to_choose(options: Options, backend: BackendName, person: Person) -> li
     return errors
 
 
-def _placed(granted: Grant, person: Person, *, runtime_asked: bool) -> Grant:
-    """Check a grant against what its scheduler lets the person have.
+def _placed(granted: Grant, place: Place, *, runtime_asked: bool) -> tuple[Grant, Ask]:
+    """Check a grant against what its scheduler lets the person have, and say what it will ask.
 
     Where nothing was chosen, and the scheduler's own defaults would do, they are left to it. A
     run time that nobody asked for is the class's, or the longest there if that is shorter.
     """
-    place = person.at(granted.backend)
-    if place.outlook is None:
-        return granted
     ask = granted.ask(reserves_limit=place.traits.reserves_limit)
+    if place.outlook is None:
+        return granted, ask
     if place.access is None:
-        return _with_gpus(granted, ask, place)
+        _check_gpus(granted, ask, place)
+        return granted, ask
     try:
-        way = place.access.way(ask)
+        way, runtime_min = _way(place.access, ask, runtime_asked=runtime_asked)
     except NoWay as error:
-        if runtime_asked:
-            raise Refusal(str(error)) from error
-        try:
-            way = place.access.way(replace(ask, runtime_min=1))
-        except NoWay as still:
-            raise Refusal(str(still)) from still
-        granted = replace(granted, runtime_min=way.runtime_min or granted.runtime_min)
+        raise Refusal(str(error)) from error
     usual = way.partition.name == place.traits.usual_partition
     mine = next((a for a in place.access.accounts if a.default), None)
+    ask = replace(
+        ask, runtime_min=runtime_min, partition=way.partition.name, account=way.account.name,
+        qos=way.qos,
+    )  # fmt: skip
     return replace(
         granted,
+        runtime_min=runtime_min,
         partition="" if usual and not granted.partition else way.partition.name,
         account="" if way.account == mine and not granted.account else way.account.name,
         qos="" if way.qos == way.account.default_qos and not granted.qos else way.qos,
-    )
+    ), ask
 
 
-def _with_gpus(granted: Grant, ask: Ask, place: Place) -> Grant:
-    errors = []
+def _way(access: Access, ask: Ask, *, runtime_asked: bool) -> tuple[Way, int]:
+    """Return a way for an ask, and the run time that it may have there. Raises `NoWay`."""
+    try:
+        return access.way(ask), ask.runtime_min
+    except NoWay:
+        if runtime_asked:
+            raise
+    way = access.way(replace(ask, runtime_min=1))
+    return way, min(ask.runtime_min, way.runtime_min or ask.runtime_min)
+
+
+def _check_gpus(granted: Grant, ask: Ask, place: Place) -> None:
     there = place.gpus
     for kind, count in ask.room.gpus.items():
         most = max(there.values(), default=0) if kind == ANY_KIND else there.get(kind, 0)
         if count > most:
             names = ", ".join(f"{name}:{n}" for name, n in there.items()) or "none"
-            errors.append(f"GPUs {granted.gpus} asked; {granted.backend} has {names} on a machine")
-    if errors:
-        raise Refusal("; ".join(errors))
-    return granted
-
-
-def foretold(granted: Grant, person: Person) -> Forecast:
-    """Return when a server as granted would start if it were asked for now."""
-    place = person.at(granted.backend)
-    if place.outlook is None:
-        return UNKNOWN
-    ask = granted.ask(reserves_limit=place.traits.reserves_limit)
-    if place.access is not None:
-        try:
-            way = place.access.way(ask)
-        except NoWay as error:
-            return Forecast("never", why=str(error))
-        ask = Ask(
-            ask.room, ask.runtime_min, way.partition.name, way.account.name, way.qos, ask.reserved
-        )
-    return place.outlook.of(ask, person.name)
+            raise Refusal(f"GPUs {granted.gpus} asked; {granted.backend} has {names} on a machine")

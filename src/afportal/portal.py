@@ -22,6 +22,7 @@ from afportal.offers import Person, place_of
 from afportal.phases import expect
 from afportal.pool.watch import PoolWatch
 from afportal.queue_monitor import QueueMonitor
+from afportal.reconciler import Reconciler
 from afportal.signed_client import SignedClient
 from afportal.signed_http import read_secret
 from afportal.tls import CellTls
@@ -227,6 +228,7 @@ class Portal:
         for name in self.backends:
             expect(name)
         self.monitors = {name: QueueMonitor(backend) for name, backend in self.backends.items()}
+        self.reconciler: Reconciler | None = None
         self.pools = {name: PoolWatch(backend) for name, backend in self.backends.items()}
         self.records: OrderedDict[tuple[str, str], Callable[[], dict[str, Any]]] = OrderedDict()
         self.usage = Usage()
@@ -274,6 +276,7 @@ class Portal:
         name: str,
         groups: frozenset[str],
         defaults: Callable[[str], Mapping[str, Any]],
+        backends: Sequence[BackendName],
         *,
         wait: bool = True,
     ) -> Person:
@@ -281,9 +284,10 @@ class Portal:
 
         Args:
             defaults: of a backend, options that the facility sets where a person does not.
+            backends: the places.
             wait: ask schedulers whose last answer is old; else nothing is known of them.
         """
-        watches = [self.pools[backend] for backend in self.backend_names]
+        watches = [self.pools[backend] for backend in backends]
         looks = (
             await asyncio.gather(*(watch.look() for watch in watches))
             if wait
@@ -296,7 +300,7 @@ class Portal:
                 backend: place_of(
                     backend, look, name, groups, self.backends[backend].traits, defaults(backend)
                 )
-                for backend, look in zip(self.backend_names, looks, strict=True)
+                for backend, look in zip(backends, looks, strict=True)
             },
         )  # fmt: skip
 

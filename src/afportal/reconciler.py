@@ -1,8 +1,8 @@
 """Jobs ↔ servers: what carries this cell's tag and belongs to no server is cancelled.
 
 A server without its job is found by `PortalSpawner.poll`; a job without its server (a hub
-that died between submit and the commit of the job's id, a cancel that the scheduler did
-not hear) is found here. Other cells' jobs are never looked at.
+that died between submit and the commit of the job's id, a submit whose answer was lost, a
+cancel that the scheduler did not hear) is found here. Other cells' jobs are never looked at.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 
 from afportal.backends import JobRefused, SchedulerError, Standing
 from afportal.queue_monitor import QueueMonitor
@@ -23,16 +23,17 @@ class Reconciler:
 
     Args:
         monitors: name of a backend → who asks it.
-        owned: returns (backend, job id) of every server of this hub, starting ones included.
+        owned: returns (backend, job id) → `person/name` of every server of this hub, starting
+            ones included.
         every_s: pause between two rounds. A job must be ownerless in two rounds that
-            follow each other, except in the first after a start: a submit that is under
-            way has a job before it has a server.
+            follow each other: a submit that is under way has a job before it has a server.
+            One is enough in the first after a start, and where the server has another job.
     """
 
     def __init__(
         self,
         monitors: Mapping[str, QueueMonitor],
-        owned: Callable[[], Collection[tuple[str, str]]],
+        owned: Callable[[], Mapping[tuple[str, str], str]],
         *,
         every_s: float = 60.0,
     ) -> None:
@@ -40,6 +41,7 @@ class Reconciler:
         self._owned = owned
         self._every_s = every_s
         self._suspects: set[tuple[str, str]] = set()
+        self._soon = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def round(self, *, at_once: bool = False) -> list[tuple[str, str]]:
@@ -55,7 +57,9 @@ class Reconciler:
             *(monitor.census(at_once=at_once) for monitor in self._monitors.values()),
             return_exceptions=True,
         )
-        owned = before | set(self._owned())
+        now = self._owned()
+        owned = before | set(now)
+        served = set(now.values())
         for (name, monitor), census in zip(self._monitors.items(), answers, strict=True):
             if isinstance(census, BaseException):
                 log.debug("reconciler: %s", census)
@@ -65,7 +69,8 @@ class Reconciler:
                 key = (name, job_id)
                 if key in owned or status.standing in (Standing.GONE, Standing.ENDING):
                     continue
-                if not at_once and key not in self._suspects:
+                certain = at_once or status.server in served
+                if not certain and key not in self._suspects:
                     suspects.add(key)
                     continue
                 log.warning(
@@ -79,6 +84,10 @@ class Reconciler:
                     suspects.add(key)
         self._suspects = suspects
         return cancelled
+
+    def look_soon(self) -> None:
+        """Do not wait for the next round: there may be a job that was given up."""
+        self._soon.set()
 
     def start(self) -> None:
         """Begin with a round at once, then go on."""
@@ -99,4 +108,7 @@ class Reconciler:
                 at_once = False
             except Exception:
                 log.exception("reconciler: round failed")
-            await asyncio.sleep(self._every_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._every_s):
+                    await self._soon.wait()
+            self._soon.clear()

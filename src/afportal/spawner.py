@@ -36,11 +36,10 @@ from afportal.portal import Portal
 from afportal.presence import Presence
 from afportal.queue_monitor import QueueMonitor
 from afportal.spawn_story import SpawnStory, StampedLifeCycle
+from afportal.whereabouts import Whereabouts
 
-# A scheduler may need a moment to know where a job runs that already calls.
+# A job may call before its submit has returned, or its scheduler knows where it runs.
 HOST_TIMEOUT_S = 10.0
-# What it said is believed for so long: the time from exchange to hello.
-HOST_FRESH_S = 30.0
 FIRST_ANSWER_TIMEOUT_S = 5.0
 GONE_TIMEOUT_S = 30.0
 # A scheduler that restarts is back within this time.
@@ -69,8 +68,7 @@ class PortalSpawner(StampedLifeCycle, CheckedOptions, Spawner):
         self.token_id: int | None = None
         self.said_hello = False
         self.node = ""
-        # What the scheduler said when it was last asked for this job alone, and when.
-        self._located: tuple[float, JobStatus | None] = (-HOST_FRESH_S, None)
+        self._whereabouts: Whereabouts | None = None
         self.memory_limit_mib = 0
         # Whether another process of this hub started the job.
         self._inherited = False
@@ -207,7 +205,7 @@ class PortalSpawner(StampedLifeCycle, CheckedOptions, Spawner):
         self._secrets = asyncio.create_task(
             self.portal.credentials.deliver(self.user.name, dask_life_s=life_s)
         )
-        self.job_id = await self._submit(grant)
+        await self._submit(grant)
         self._commit_state()
         self._submitted.set()
         self.story.reach("submitted")
@@ -218,17 +216,21 @@ class PortalSpawner(StampedLifeCycle, CheckedOptions, Spawner):
         self._watch = asyncio.create_task(self._watch_job(), name=f"watch {self._log_name}")
         return url
 
-    async def _submit(self, grant: offers.Grant) -> str:
+    async def _submit(self, grant: offers.Grant) -> None:
         """Submit, and again while the scheduler is away for a moment.
 
         Each try has a code of its own: if one reached the scheduler whose answer was lost,
-        that job's code is void, and the reconciler removes it.
+        that job's code is void, and the reconciler is told to remove it.
         """
+        in_doubt = False
         deadline = time.monotonic() + SUBMIT_PATIENCE_S
         while True:
             self._request = self._job_request(grant)
             try:
-                return await self.backend.submit(self._request)
+                self.job_id = await self.backend.submit(self._request)
+                if in_doubt and self.portal.reconciler is not None:
+                    self.portal.reconciler.look_soon()
+                return
             except JobRefused as error:
                 raise self._failure("refused", str(error)) from error
             except SchedulerError as error:
@@ -236,6 +238,7 @@ class PortalSpawner(StampedLifeCycle, CheckedOptions, Spawner):
                     raise self._failure("scheduler", str(error), 503) from error
                 self.log.warning("%s: submit failed, tried again: %s", self._log_name, error)
                 self.story.tell("The scheduler does not answer; trying again", 8)
+                in_doubt = True
             await asyncio.sleep(SUBMIT_PAUSE_S)  # nothing tells when a scheduler is back
 
     def _job_request(self, grant: offers.Grant) -> JobRequest:
@@ -334,43 +337,31 @@ class PortalSpawner(StampedLifeCycle, CheckedOptions, Spawner):
 
     # What the job says
 
-    def known_addresses(self) -> frozenset[str]:
-        """Return the addresses of the machine that ran this job a moment ago, by the scheduler."""
-        asked_s, status = self._located
-        known = self.monitor.runs_at(self.job_id)
-        if status is not None and time.monotonic() - asked_s < HOST_FRESH_S:
-            known |= status.addresses
-        return known
+    @property
+    def whereabouts(self) -> Whereabouts:
+        """Where this job runs."""
+        if self._whereabouts is None or self._whereabouts.job_id != self.job_id:
+            self._whereabouts = Whereabouts(self.monitor, self.job_id)
+        return self._whereabouts
 
     async def ask_addresses(self) -> frozenset[str]:
-        """Return the addresses of the machine that runs this job, by the scheduler.
+        """Return the addresses of the machine that runs this job; see `Whereabouts.ask`.
 
-        Waits a moment for a submit that has not returned yet, and for a scheduler that has
-        not caught up with a job that already calls. Raises `SchedulerError`.
+        Waits a moment for a submit that has not returned yet, and for the scheduler.
         """
-        deadline = time.monotonic() + HOST_TIMEOUT_S
+        until_s = time.monotonic() + HOST_TIMEOUT_S
         try:
             async with asyncio.timeout(HOST_TIMEOUT_S):
                 if not self._inherited:
                     await self._submitted.wait()
         except TimeoutError:
             return frozenset()
-        known = self.monitor.status(self.job_id)
-        while True:
-            status = await self.backend.status(self.job_id)
-            self._located = (time.monotonic(), status)
-            addresses = status.addresses if status is not None else frozenset()
-            if addresses or time.monotonic() > deadline:
-                return addresses
-            with self.monitor.urgent(), contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(1.0):
-                    known = await self.monitor.changed(self.job_id, known)
+        return await self.whereabouts.ask(until_s)
 
     async def exchanged(self, host: str, started_s: float) -> dict[str, Any]:
         """Return what the session on that host gets for its code: environment and secret files."""
-        _, status = self._located
-        if status is not None:
-            self._tell_machine(status)
+        if self.whereabouts.status is not None:
+            self._tell_machine(self.whereabouts.status)
         self.story.reach("executing", started_s)
         delivery = await self._secrets if self._secrets is not None else Delivery()
         self._tell_missing(delivery)

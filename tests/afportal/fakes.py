@@ -21,9 +21,12 @@ class ScriptedScheduler:
         self.asked = 0
         self.away = False
         self._more = asyncio.Event()
+        self.heard_cancel = asyncio.Event()
 
-    def put(self, job_id: str, standing: Standing, reason: str = "") -> None:
-        self.jobs[job_id] = JobStatus(job_id, standing, reason=reason, server="alice/")
+    def put(
+        self, job_id: str, standing: Standing, reason: str = "", server: str = "alice/"
+    ) -> None:
+        self.jobs[job_id] = JobStatus(job_id, standing, reason=reason, server=server)
 
     def answer(self) -> dict[str, JobStatus]:
         self.asked += 1
@@ -50,6 +53,7 @@ class ScriptedScheduler:
         if self.away:
             raise SchedulerError("no answer")
         self.cancelled.append(job_id)
+        self.heard_cancel.set()
         self.jobs.pop(job_id, None)
 
     async def ending(self, job_id: str) -> str:

@@ -10,7 +10,17 @@ import pytest
 from afportal import form
 from afportal.backends import Traits
 from afportal.catalogue import Catalogue, load
-from afportal.offers import Grant, Person, Place, Refusal, grant, place_of, read_options
+from afportal.offers import (
+    Grant,
+    Person,
+    Place,
+    Refusal,
+    foretold,
+    grant,
+    longest_min,
+    place_of,
+    read_options,
+)
 from afportal.pool import Account, Machine, Partition, Pool, Qos, Room, Running
 from afportal.pool.forecast import Outlook
 
@@ -142,8 +152,37 @@ def test_a_run_time_that_nobody_asked_for_is_as_long_as_may_be(catalogue: Catalo
     """A class's eight hours in a partition of a hundred minutes are those hundred."""
     found = ask(catalogue, with_slurm(), backend="slurm", partition="gpu")
     assert (found.partition, found.runtime_min) == ("gpu", 100)
-    page = form.render(catalogue, backends=("slurm",), person=with_slurm())
-    assert "allows 100" not in page
+    wanted = read_options({"backend": "slurm", "partition": "gpu", "runtime_min": 480})
+    about: dict[str, Any] = {"backends": BACKENDS, "person": with_slurm()}
+    assert longest_min(wanted, catalogue, **about) == 100
+    assert foretold(wanted, catalogue, **about).standing == "never"
+    nowhere = read_options({"backend": "slurm", "partition": "secret"})
+    assert longest_min(nowhere, catalogue, **about) is None
+
+
+def test_the_page_knows_accounts_below_those_that_a_partition_takes() -> None:
+    """Whom a partition takes is judged here; the page is told a list, or that it takes all."""
+    accounts = (
+        Account("higgs", above=frozenset({"cms"}), default=True, qos=("normal",)),
+        Account("dune", qos=("normal", "gold")),
+    )
+    parts = (
+        Partition("cms", accounts=frozenset({"cms"})),
+        Partition("all"),
+        Partition("plain", denied_qos=frozenset({"gold"})),
+    )
+    room = Room(4, 8000)
+    pool = Pool(
+        (Machine("n1", room, room, frozenset(p.name for p in parts)),), parts, {"alice": accounts}
+    )
+    place = place_of("slurm", Outlook(pool), "alice", frozenset(), SLURM)
+    told = form.offer(
+        load(CATALOGUE), backends=("slurm",), person=Person("alice", places={"slurm": place})
+    )
+    (slurm,) = told["backends"]
+    assert {p["name"]: (p["accounts"], p["qos"]) for p in slurm["partitions"]} == {
+        "cms": (["higgs"], ["normal"]), "all": (None, None), "plain": (None, ["normal"]),
+    }  # fmt: skip
 
 
 def test_a_scheduler_that_was_never_heard_is_the_judge_itself(catalogue: Catalogue) -> None:

@@ -83,19 +83,12 @@ def standing_of(states: Collection[str]) -> Standing:
     return Standing.PENDING
 
 
-def _number(value: Any) -> int:
-    """Read Slurm's {"set": …, "number": …}."""
-    if isinstance(value, Mapping):
-        return int(value.get("number") or 0) if value.get("set") else 0
-    return int(value or 0)
-
-
 def ending_of(job: Mapping[str, Any]) -> str:
     """Say in words how a job ended, from a job of slurmctld or slurmdbd."""
     state = job.get("job_state") or (job.get("state") or {}).get("current") or []
     words = [", ".join(state) if isinstance(state, list) else str(state)]
     exit_code = job.get("exit_code") or {}
-    code = _number(exit_code.get("return_code"))
+    code = slurm_pool.number(exit_code.get("return_code")) or 0
     signal = exit_code.get("signal") or {}
     if signal.get("name"):
         words.append(f"signal {signal['name']}")
@@ -394,7 +387,7 @@ class SlurmBackend:
         reason = str(job.get("state_reason") or "")
         if standing is Standing.PENDING and reason in _HELD_REASONS:
             standing = Standing.HELD
-        began = _number(job.get("start_time"))
+        began = slurm_pool.number(job.get("start_time"))
         return JobStatus(
             job_id=str(job["job_id"]),
             standing=standing,

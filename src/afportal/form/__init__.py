@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cache
 from html import escape
@@ -20,7 +20,8 @@ from typing import Any
 from afportal import offers
 from afportal.catalogue import BackendName, Catalogue, Class
 from afportal.offers import Options, Person, Place, Refusal
-from afportal.pool.forecast import UNKNOWN, Forecast
+from afportal.pool.access import Access, allows
+from afportal.pool.forecast import Forecast
 
 STATIC = Path(__file__).parent / "static"
 
@@ -49,28 +50,24 @@ def offer(
     offered = [
         found for name in backends if (found := _backend(catalogue, person.at(name), person))
     ]
-    names = [found["name"] for found in offered]
-    environments = {
-        environment.name: {
-            "name": environment.name,
-            "title": environment.title,
-            "description": environment.description,
-            "section": environment.section,
-            "gpus": environment.gpus,
-            "class": environment.default_class,
-            "backends": [
-                name
-                for name in names
-                if environment in catalogue.environments_of(name, person.groups)
-            ],
-        }
-        for environment in catalogue.environments
-    }
+    # Environment → where it may run.
+    runs_on: dict[str, list[str]] = {}
+    for found in offered:
+        for environment in catalogue.environments_of(found["name"], person.groups):
+            runs_on.setdefault(environment.name, []).append(found["name"])
     return {
         "backends": offered,
-        "environments": [e for e in environments.values() if e["backends"]],
+        "environments": [
+            {
+                "name": e.name, "title": e.title, "description": e.description,
+                "section": e.section, "gpus": e.gpus, "class": e.default_class,
+                "backends": runs_on[e.name],
+            }
+            for e in catalogue.environments
+            if e.name in runs_on
+        ],
         "most_gpus": catalogue.limits.gpus,
-    }
+    }  # fmt: skip
 
 
 def _backend(catalogue: Catalogue, place: Place, person: Person) -> dict[str, Any] | None:
@@ -87,35 +84,33 @@ def _backend(catalogue: Catalogue, place: Place, person: Person) -> dict[str, An
         "gpus": place.gpus,
     }
     if place.access is not None:
-        access = place.access
-        told |= {
-            "partition": access.default_partition,
-            "account": access.default_account,
-            "partitions": [
-                {
-                    "name": p.name,
-                    "runtime_min": p.runtime_min,
-                    "accounts": sorted(p.accounts) if p.accounts is not None else None,
-                    "denied_accounts": sorted(p.denied_accounts),
-                    "qos": sorted(p.qos) if p.qos is not None else None,
-                    "denied_qos": sorted(p.denied_qos),
-                    "gpus": access.most(p, "").gpus,
-                }
-                for p in access.partitions
-            ],
-            "accounts": [
-                {
-                    "name": a.name, "partition": a.partition, "qos": a.qos,
-                    "default_qos": a.default_qos, "runtime_min": a.runtime_min,
-                }
-                for a in sorted(access.accounts, key=lambda a: (not a.default, a.name))
-            ],
-            "qos": {
-                name: {"runtime_min": q.runtime_min, "gpus": q.gpus_a_person}
-                for name, q in sorted(access.pool.qos.items())
-            },
-        }  # fmt: skip
+        told |= _places(place.access)
     return told
+
+
+def _places(access: Access) -> dict[str, Any]:
+    """Return partitions and accounts, each partition with those that it takes; None: all."""
+    names = {account.name for account in access.accounts}
+    qos = {name for account in access.accounts for name in account.qos}
+
+    def some(found: set[str], everything: set[str]) -> list[str] | None:
+        return None if found == everything else sorted(found)
+
+    return {
+        "partitions": [
+            {
+                "name": p.name,
+                "accounts": some({a.name for a in access.accounts if allows(p, a)}, names),
+                "qos": some(access.all_qos_for(p), qos),
+                "gpus": access.most(p, "").gpus,
+            }
+            for p in access.partitions
+        ],
+        "accounts": [
+            {"name": a.name, "partition": a.partition, "qos": a.qos}
+            for a in sorted(access.accounts, key=lambda a: (not a.default, a.name))
+        ],
+    }
 
 
 def _class(class_: Class, catalogue: Catalogue, place: Place, person: Person) -> dict[str, Any]:
@@ -126,27 +121,12 @@ def _class(class_: Class, catalogue: Catalogue, place: Place, person: Person) ->
         "memory_mib": min(class_.memory_mib, catalogue.limits.memory_mib),
         "runtime_min": min(class_.runtime_min, catalogue.limits.runtime_min),
         "forecast": told(
-            forecast(
+            offers.foretold(
                 Options.model_validate({"backend": place.name, "class": class_.name}),
                 catalogue, backends=(place.name,), person=person,
             )
         ),
     }  # fmt: skip
-
-
-def forecast(
-    options: Options,
-    catalogue: Catalogue,
-    *,
-    backends: tuple[BackendName, ...],
-    person: Person,
-) -> Forecast:
-    """Return when a server with these options would start; 'never' if they are refused."""
-    try:
-        granted = offers.grant(options, catalogue, backends=backends, person=person)
-    except Refusal as error:
-        return replace(UNKNOWN, standing="never", why=str(error))
-    return offers.foretold(granted, person)
 
 
 def told(found: Forecast) -> dict[str, Any]:
@@ -190,7 +170,7 @@ def would_start_now(
             options = Options.model_validate(
                 {"backend": backend, "class": class_.name, "environment": environment}
             )
-            found = forecast(options, catalogue, backends=backends, person=person)
+            found = offers.foretold(options, catalogue, backends=backends, person=person)
             if found.standing == "now":
                 return options
             if found.at_s is not None and (soonest is None or found.at_s < soonest[0]):
@@ -272,7 +252,8 @@ def _choices(backend: Mapping[str, Any], wanted: str) -> str:
             f'value="{escape(value)}"{" checked" if value == wanted else ""}>'
             f'<span class="flex-grow-1">{escape(class_["title"])}</span>'
             f'<span class="badge {_BADGES[found["standing"]]} text-wrap" data-af-forecast '
-            f'data-at="{found["at_s"] or ""}" data-ahead="{found["ahead"]}">'
+            f'data-standing="{found["standing"]}" data-at="{found["at_s"] or ""}" '
+            f'data-ahead="{found["ahead"]}">'
             f"{escape('not for you now: ' if never and found['why'] else '')}"
             f"{escape(found['words'])}</span></label>"
         )

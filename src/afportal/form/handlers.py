@@ -13,14 +13,15 @@ from afportal.portal import Portal
 
 
 class _OfPerson(APIHandler):
-    async def _person(self) -> offers.Person:
+    async def _person(self, options: offers.Options | None = None) -> offers.Person:
+        """Return who asks, with the place of these options or all places."""
         user = self.current_user
         if user is None or not hasattr(user, "spawners"):
             raise web.HTTPError(403, "this is for a person, by browser or token")
         if not self.get_scope_filter("read:servers")(user.orm_user, kind="user"):
             raise web.HTTPError(403, "the token may not see this person's servers (read:servers)")
         spawner: CheckedOptions = user.spawners[""]
-        return await spawner.person()
+        return await spawner.person(options)
 
     def _answer(self, told: dict[str, Any]) -> None:
         self.set_header("Cache-Control", "no-store")
@@ -32,17 +33,19 @@ class ForecastHandler(_OfPerson):
 
     async def get(self) -> None:
         """Answer a forecast as JSON; refused options are a forecast of 'never' that says why."""
-        person = await self._person()
         portal = Portal.instance()
         fields = {name: self.get_query_arguments(name) for name in self.request.query_arguments}
         try:
             options = offers.read_options(form.options_from_form(fields))
         except offers.Refusal as error:
             raise web.HTTPError(400, str(error)) from error
-        found = form.forecast(
-            options, portal.catalogue, backends=portal.backend_names, person=person
-        )
-        self._answer(form.told(found))
+        about: dict[str, Any] = {
+            "backends": portal.backend_names,
+            "person": await self._person(options),
+        }
+        found = form.told(offers.foretold(options, portal.catalogue, **about))
+        found["longest_min"] = offers.longest_min(options, portal.catalogue, **about)
+        self._answer(found)
 
 
 class OfferHandler(_OfPerson):

@@ -11,6 +11,7 @@ started with, nor in that of a kernel.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import pwd
@@ -97,12 +98,16 @@ def exchange(hub: str, code: str, started_s: float, *, authority: str = "") -> d
         pause.wait(_PAUSE_S)  # the hub is away: nothing here can tell when it is back
 
 
-def free_port() -> int:
-    """Return a port that is free now on every interface."""
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def bound() -> socket.socket:
+    """Return a socket with a free port on every interface; nobody else gets that meanwhile.
+
+    A port that is only looked up is often another's by the time that a server listens: on a
+    full machine seconds later, with each connection that others make there taking one.
+    """
+    listener = socket.socket()
+    listener.bind(("", 0))
+    listener.setblocking(False)
+    return listener
 
 
 def person_environment() -> dict[str, str]:
@@ -120,15 +125,17 @@ def person_environment() -> dict[str, str]:
 
 
 def open_log(server: str) -> None:
-    """Send output to a log in the person's home; what the scheduler gave stays if that fails."""
+    """Send output to a log in the person's home; what the scheduler gave stays if that fails.
+
+    The log of the server before is kept beside it.
+    """
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "afportal"
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        log = os.open(
-            state / f"server-{server or 'default'}.log",
-            os.O_WRONLY | os.O_CREAT | os.O_TRUNC,
-            0o600,
-        )
+        path = state / f"server-{server or 'default'}.log"
+        with contextlib.suppress(FileNotFoundError):
+            path.replace(path.with_suffix(".log.1"))
+        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     except OSError as error:
         print(f"afportal: no log in {state}: {error}", file=sys.stderr)
         return
@@ -195,11 +202,12 @@ def main(argv: list[str] | None = None) -> None:
     environment.pop("JPY_API_TOKEN", None)
     secrets.write({**result["files"], "jupyterhub_token": token})
     secrets.tell_problems(result["problems"])
+    listener = bound()
     service = urlsplit(environment["JUPYTERHUB_SERVICE_URL"])
     environment["JUPYTERHUB_SERVICE_URL"] = urlunsplit(
         service._replace(
             scheme="https" if (secrets.path / "tls").is_dir() else service.scheme,
-            netloc=f"{service.hostname}:{free_port()}",
+            netloc=f"{service.hostname}:{listener.getsockname()[1]}",
         )
     )
     os.environ.update(environment)
@@ -212,7 +220,7 @@ def main(argv: list[str] | None = None) -> None:
         schedulers=() if args.stand_in else result.get("for_jobs", ()),
         problems=result["problems"],
     )
-    serve(token, renewal, tls_folder=secrets.path / "tls")
+    serve(token, renewal, tls_folder=secrets.path / "tls", listener=listener)
 
 
 if __name__ == "__main__":

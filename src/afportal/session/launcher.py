@@ -14,6 +14,7 @@ import gc
 import importlib
 import importlib.util
 import os
+import socket
 import sys
 import types
 from collections.abc import Awaitable, Callable, Mapping
@@ -184,6 +185,19 @@ def _told_in(line: Line, by_request: Callable[[Any], Awaitable[None]]) -> Any:
     return notify_activity
 
 
+def _bound(_server: Any) -> None:
+    """Look for no port: there is one."""
+
+
+def _listening(listener: socket.socket) -> Callable[[Any], bool]:
+    def listen(server: Any) -> bool:
+        listener.listen()
+        server.http_server.add_socket(listener)
+        return True
+
+    return listen
+
+
 # What JupyterHub's extension reads of a server's own TLS, and the file of each.
 _TLS_FILES = {
     "JUPYTERHUB_SSL_KEYFILE": "server.key",
@@ -192,7 +206,7 @@ _TLS_FILES = {
 }
 
 
-def serve(token: str, renewal: Renewal, *, tls_folder: Path) -> None:
+def serve(token: str, renewal: Renewal, *, tls_folder: Path, listener: socket.socket) -> None:
     """Become the server; returns when it ends.
 
     Args:
@@ -201,12 +215,14 @@ def serve(token: str, renewal: Renewal, *, tls_folder: Path) -> None:
             configuration, so that it stands in no environment: a kernel inherits none.
         tls_folder: where the hub's files for TLS are. With them only who has a certificate
             of `client-authority.pem` can speak to this server at all.
+        listener: bound to the port that stands in the server's address.
     """
+    from jupyter_server.serverapp import ServerApp
     from jupyterhub.singleuser import extension
     from traitlets.config import Config
 
     from afportal.broken_connections import stay_apart
-    from afportal.session import hub_tls, presence
+    from afportal.session import hub_tls, kernel_transport, presence
     from afportal.session.hub_auth import SessionHubAuth
 
     # The class of its client for the hub is not a setting of the server's, nor is whom it
@@ -215,6 +231,8 @@ def serve(token: str, renewal: Renewal, *, tls_folder: Path) -> None:
     extension.make_ssl_context = lambda *_args, **_kwargs: hub_tls.context()
     # Whether the hub can be reached was seen at the exchange, and it compares versions itself.
     extension.JupyterHubSingleUser.check_hub_version = _nothing
+    ServerApp._find_http_port = _bound
+    ServerApp._bind_http_server_tcp = _listening(listener)
     line = presence.Line()
     extension.JupyterHubSingleUser.notify_activity = _told_in(
         line, extension.JupyterHubSingleUser.notify_activity
@@ -226,6 +244,8 @@ def serve(token: str, renewal: Renewal, *, tls_folder: Path) -> None:
     config = Config()
     config.HubAuth.api_token = token
     config.LabApp.extension_manager = "readonly"
+    runtime = Path(os.environ["JUPYTER_RUNTIME_DIR"])
+    config.ConnectionFileMixin.transport = kernel_transport.transport(runtime)
     # A facility's server asks no address outside for news or updates.
     config.LabApp.news_url = None
     config.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"

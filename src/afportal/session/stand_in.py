@@ -16,6 +16,7 @@ import logging
 import os
 import random
 import signal
+import socket
 import ssl
 import sys
 import urllib.request
@@ -23,7 +24,6 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from afportal.session import hub_tls, presence
 
@@ -112,20 +112,19 @@ async def _report_activity(url: str, token: str, server: str, line: presence.Lin
         await asyncio.sleep(every_s * (1 + jitter))
 
 
-async def _run(token: str, renewal: Renewal, tls_folder: Path) -> None:
+async def _run(token: str, renewal: Renewal, tls_folder: Path, listener: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, over.set)
     api = os.environ["JUPYTERHUB_API_URL"]
-    port = urlsplit(os.environ["JUPYTERHUB_SERVICE_URL"]).port
-    server = await asyncio.start_server(answer, None, port, ssl=listening(tls_folder))
+    server = await asyncio.start_server(answer, sock=listener, ssl=listening(tls_folder))
 
     async def ask(what: str, body: dict[str, Any]) -> dict[str, Any]:
         return await asyncio.to_thread(_send, f"{api}/af/{what}", token, body)
 
     async with server:
         # As with a real one: a server that nobody finds must not sit in its slot.
-        await ask("hello", {"port": port})
+        await ask("hello", {"port": listener.getsockname()[1]})
         line = presence.Line()
         beside = [
             asyncio.create_task(renewal.run(ask, log)),
@@ -144,11 +143,11 @@ async def _run(token: str, renewal: Renewal, tls_folder: Path) -> None:
             task.cancel()
 
 
-def serve(token: str, renewal: Renewal, *, tls_folder: Path) -> None:
+def serve(token: str, renewal: Renewal, *, tls_folder: Path, listener: socket.socket) -> None:
     """Become the stand-in; returns when the scheduler ends it. As `launcher.serve`."""
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s")
     log.warning("this is a stand-in for a load test: it runs no Jupyter")
     try:
-        asyncio.run(_run(token, renewal, tls_folder))
+        asyncio.run(_run(token, renewal, tls_folder, listener))
     except OSError as error:
         sys.exit(f"afportal: stand-in: {error}")

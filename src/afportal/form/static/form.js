@@ -52,13 +52,11 @@
     }
   };
 
+  // Whom a partition takes is the hub's to say: a list, or null for all.
   const allows = (partition, account) =>
     (account.partition === "" || account.partition === partition.name) &&
-    (partition.accounts !== null
-      ? partition.accounts.includes(account.name)
-      : !partition.denied_accounts.includes(account.name));
-  const takes = (partition, qos) =>
-    partition.qos !== null ? partition.qos.includes(qos) : !partition.denied_qos.includes(qos);
+    (partition.accounts === null || partition.accounts.includes(account.name));
+  const takes = (partition, qos) => partition.qos === null || partition.qos.includes(qos);
 
   const narrow = (b) => {
     const partition = b.partitions.find((p) => p.name === field("partition").value);
@@ -75,7 +73,7 @@
         (a) => a.qos.includes(name) && parts.some((p) => allows(p, a) && takes(p, name)),
       ),
     );
-    return { parts, accounts };
+    return partition ? partition.gpus : b.gpus;
   };
 
   const limit = (name, most, least) => {
@@ -86,8 +84,6 @@
     input.min = least;
   };
 
-  const least = (...values) => Math.min(...values.filter((v) => v !== null && v !== undefined));
-
   const follow = () => {
     const { backend: b, class: c } = chosen();
     if (!b || !c) return;
@@ -96,21 +92,10 @@
     field("environment-text").textContent = environment ? environment.description : "";
     const slurmLike = "partitions" in b;
     for (const name of ["partition", "account", "qos"]) show(name, slurmLike);
-    let runtime = c.runtime_min;
-    let gpus = b.gpus;
-    if (slurmLike) {
-      const { parts, accounts } = narrow(b);
-      const qos = field("qos").value;
-      if (field("partition").value) {
-        runtime = least(runtime, parts[0].runtime_min);
-        gpus = parts[0].gpus;
-      }
-      if (qos) runtime = least(runtime, b.qos[qos] && b.qos[qos].runtime_min);
-      if (field("account").value) runtime = least(runtime, accounts[0].runtime_min);
-    }
+    const gpus = slurmLike ? narrow(b) : b.gpus;
     limit("cores", c.cores, 1);
     limit("memory_mib", c.memory_mib, 256);
-    limit("runtime_min", runtime, 1);
+    limit("runtime_min", c.runtime_min, 1); // the forecast tells where it is less
     // Those without a kind can be had as any.
     const there = Object.keys(gpus).filter((kind) => gpus[kind] > 0);
     const kinds = there.filter((kind) => kind !== "");
@@ -125,11 +110,11 @@
     }
   };
 
-  const say = (found) => {
-    const at = found.at_s && found.standing === "later" ? local(found.at_s) : "";
-    const ahead = found.ahead ? `, ${found.ahead} waiting before you` : "";
-    return at ? `about ${at} at the latest${ahead}` : found.words;
-  };
+  // The hub's words have a time of UTC; here it is the person's own.
+  const say = ({ standing, at_s, ahead, words }) =>
+    standing === "later"
+      ? `about ${local(at_s)} at the latest${ahead > 0 ? `, ${ahead} waiting before you` : ""}`
+      : words;
 
   let asked = 0;
   let timer = 0;
@@ -145,6 +130,7 @@
       if (mine !== asked) return; // a later choice was made meanwhile
       const found = await answer.json();
       field("status").textContent = answer.ok ? `This choice: ${say(found)}.` : "";
+      if (answer.ok && found.longest_min !== null) limit("runtime_min", found.longest_min, 1);
     } catch {
       if (mine === asked) field("status").textContent = "";
     }
@@ -157,12 +143,8 @@
   };
 
   for (const badge of root.querySelectorAll("[data-af-forecast]")) {
-    if (badge.dataset.at && badge.textContent.includes("UTC")) {
-      const ahead = Number(badge.dataset.ahead);
-      badge.textContent =
-        `about ${local(badge.dataset.at)} at the latest` +
-        (ahead ? `, ${ahead} waiting before you` : "");
-    }
+    const { standing, at, ahead } = badge.dataset;
+    if (standing === "later") badge.textContent = say({ standing, at_s: at, ahead });
   }
   const proposed = () => {
     const environment = environments.get(field("environment").value);
@@ -177,9 +159,9 @@
     if (event.target === field("environment")) proposed();
     changed();
   });
-  // A button that is meant for what is free now must not fail on a field of another choice.
   // What is wrong in a part that is closed could not be shown.
   form.addEventListener("invalid", () => { field("advanced").open = true; }, true);
+  // A button that is meant for what is free now must not fail on a field of another choice.
   const now = field("now");
   if (now) now.formNoValidate = true;
   if ([...root.querySelectorAll("#af-advanced input, #af-advanced select")].some((i) => i.value)) {
