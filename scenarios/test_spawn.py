@@ -9,7 +9,7 @@ from testbed.bed import Bed
 from testbed.errors import UsageError
 from testbed.hub_client import HubClient, Spawn, SpawnRefused
 from testbed.kernels import Kernel
-from testbed.logins import Visitor
+from testbed.logins import Logins, Visitor
 from testbed.pytest_plugin import cannot_judge
 from testbed.results import HUB_PHASES
 from testbed.site import Site
@@ -150,3 +150,21 @@ def test_named_servers_side_by_side(
     client.stop("second")
     with Kernel.start(client) as kernel:
         assert kernel.run("6 * 7").value == "42"
+
+
+@pytest.mark.needs("front_door")
+def test_a_new_server_is_looked_at_and_lives(
+    site: Site, alice: Visitor, logins: Logins, spawn: Callable[..., Spawn], batch_backend: str
+) -> None:
+    """The hub's first look at a server that is just ready, for its owner's page, finds it running.
+
+    What the scheduler said before the job began is not held against it.
+    """
+    client = alice.on(batch_backend)
+    home = f"{site.entry_url(site.hub_for(batch_backend))}/hub/home"
+    browser = logins.browser(client.user)
+    for _ in range(5):
+        spawn(client, batch_backend)
+        assert browser.get(home, timeout=60).status_code == 200
+        assert client.servers()[""]["ready"], client.spawn_account()
+        client.stop()

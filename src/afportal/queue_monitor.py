@@ -53,6 +53,8 @@ class QueueMonitor:
         self.queries = 0
         self._followed: set[str] = set()
         self._statuses: dict[str, JobStatus] = {}
+        # Jobs that were learnt of while a bulk query was under way: what that says is older.
+        self._learnt: set[str] = set()
         self._waiters = 0
         self._awaited: dict[str, set[asyncio.Future[JobStatus]]] = {}
         self._looking: set[asyncio.Task[None]] = set()
@@ -82,6 +84,18 @@ class QueueMonitor:
     def status(self, job_id: str) -> JobStatus | None:
         """Return the last thing the scheduler said, None if it said nothing yet."""
         return self._statuses.get(job_id)
+
+    def learn(self, status: JobStatus) -> None:
+        """Take what the scheduler said just now about one followed job, asked for it alone."""
+        if status.job_id in self._followed:
+            self._learnt.add(status.job_id)
+            self._take(status)
+
+    def _take(self, now: JobStatus) -> None:
+        before = self._statuses.get(now.job_id)
+        self._statuses[now.job_id] = now
+        if now != before:
+            self._tell(now)
 
     def runs_at(self, job_id: str) -> frozenset[str]:
         """Return a running job's addresses by an answer of just now, empty if there is none."""
@@ -191,6 +205,7 @@ class QueueMonitor:
 
     async def _query(self) -> None:
         followed = frozenset(self._followed)
+        self._learnt.clear()
         census, self._census = self._census, None
         self.queries += 1
         try:
@@ -211,14 +226,17 @@ class QueueMonitor:
             log.info("%s answers again", self.backend.name)
         self.error, self.last_ok_s = None, time.time()
         ANSWERED.labels(self.backend.name).set(self.last_ok_s)
-        for job_id in followed & self._followed:
+        for job_id in followed & self._followed - self._learnt:
             before = self._statuses.get(job_id)
-            now = found.get(job_id) or JobStatus(
-                job_id, Standing.GONE, "not in the queue", server=before.server if before else ""
+            self._take(
+                found.get(job_id)
+                or JobStatus(
+                    job_id,
+                    Standing.GONE,
+                    "not in the queue",
+                    server=before.server if before else "",
+                )
             )
-            self._statuses[job_id] = now
-            if now != before:
-                self._tell(now)
         if census is not None:
             census.set_result(found)
 

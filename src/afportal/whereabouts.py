@@ -40,6 +40,10 @@ class Whereabouts:
         while True:
             self.status = await self._monitor.backend.status(self.job_id)
             self._asked_s = time.monotonic()
+            if self.status is not None:
+                # A bulk answer from before the job began must not outlive this one: a server
+                # that said hello, and whose job "waits", is one that lost its machine.
+                self._monitor.learn(self.status)
             found = self.status.addresses if self.status is not None else frozenset()
             if found or time.monotonic() > until_s:
                 return found

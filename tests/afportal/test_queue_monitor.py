@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 import pytest
 from prometheus_client import REGISTRY
 
 from afportal.backends import JobStatus, SchedulerError, Standing
 from afportal.queue_monitor import QueueMonitor
+from afportal.whereabouts import Whereabouts
 from tests.afportal.fakes import ScriptedScheduler
 
 LIMIT_S = 10
@@ -252,5 +253,64 @@ def test_prometheus_sees_a_monitor_that_hears_nothing() -> None:
         assert away_s - LIMIT_S < answered_s <= away_s
         monitor.unfollow("2")
         assert figure("afportal_queue_followed_jobs") == 1
+
+    run(scenario)
+
+
+class HeldBack(ScriptedScheduler):
+    """Answers bulk queries with what it knew when they began, once it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let, self.began = asyncio.Event(), asyncio.Event()
+
+    async def statuses(
+        self,
+        job_ids: Collection[str],  # noqa: ARG002
+        *,
+        others: bool = False,  # noqa: ARG002
+    ) -> Mapping[str, JobStatus]:
+        found = self.answer()
+        self.began.set()
+        await self.let.wait()
+        return found
+
+
+def test_what_is_learnt_of_one_job_is_newer_than_a_bulk_answer() -> None:
+    """Neither the answer before, nor one that comes after but began before, takes it back."""
+
+    async def main() -> None:
+        scheduler = HeldBack()
+        monitor = QueueMonitor(scheduler, urgent_s=0.01, calm_s=30, timeout_s=5)
+        scheduler.put("1", Standing.PENDING)
+        monitor.follow("1")
+        await scheduler.began.wait()
+        scheduler.put("1", Standing.RUNNING)
+        running = scheduler.jobs["1"]
+        monitor.learn(running)
+        assert monitor.status("1") == running
+        scheduler.let.set()
+        await monitor.census()
+        assert await monitor.asked("1", 1) == running
+        monitor.learn(JobStatus("7", Standing.RUNNING))
+        assert monitor.status("7") is None
+        await monitor.close()
+
+    asyncio.run(asyncio.wait_for(main(), LIMIT_S))
+
+
+def test_where_a_job_runs_is_learnt_by_the_monitor() -> None:
+    """A server that says hello is not taken for one whose job waits, by an older bulk answer."""
+
+    async def scenario(scheduler: ScriptedScheduler, monitor: QueueMonitor) -> None:
+        scheduler.put("1", Standing.PENDING)
+        monitor.follow("1")
+        await monitor.changed("1", None)
+        scheduler.jobs["1"] = JobStatus(
+            "1", Standing.RUNNING, addresses=frozenset({"192.0.2.1"})
+        )  # fmt: skip
+        found = await Whereabouts(monitor, "1").ask(time.monotonic() + 1)
+        assert found == {"192.0.2.1"}
+        assert (await monitor.asked("1", 1)) == scheduler.jobs["1"]
 
     run(scenario)
