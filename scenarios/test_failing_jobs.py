@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from testbed import faults
+from testbed import faults, sessions
 from testbed.bed import Bed
 from testbed.hub_client import (
     HubClient,
@@ -26,17 +26,6 @@ pytestmark = pytest.mark.needs("faults")
 
 # 'At once' on a busy machine: a few rounds of the hub's queue monitor.
 AT_ONCE_S = 15.0
-
-
-def remove(bed: Bed, job: Job) -> None:
-    """Remove a job as its scheduler's administrator would."""
-    if job.backend == "htcondor":
-        done = bed.exec(
-            "condor-ap-hub", ["condor_rm", "-reason", "cleared by the operator", job.job_id]
-        )
-    else:
-        done = bed.exec("slurmctld", ["scancel", job.job_id])
-    assert done.ok, done.stderr
 
 
 def until_waiting(
@@ -105,7 +94,7 @@ def test_job_removed_while_it_waits(
             client.user, "", {"backend": batch_backend, **site.backend(batch_backend).options}
         )
         job, events = until_waiting(client, asked, jobs_behind)
-        remove(bed, job)
+        sessions.remove(bed, job)
         begin = time.monotonic()
         with pytest.raises(SpawnFailed) as failure:
             for _ in events:
@@ -119,7 +108,7 @@ def test_job_removed_behind_the_hubs_back(bed: Bed, running: Session) -> None:
     expect_within(
         60, lambda: running.client.spawn_account()["present"], what="the session holds a connection"
     )
-    remove(bed, running.job)
+    sessions.remove(bed, running.job)
     expect_within(
         60,
         lambda: "" not in running.client.servers(),
@@ -144,12 +133,14 @@ def test_full_partition_shows_why_and_can_be_left(
         client.user, "", {"backend": "slurm", "partition": full_partition, "runtime_min": 8}
     )
     told = []
-    for event in client.follow(asked, timeout_s=60):
+    for event in client.follow(asked, timeout_s=90):
         told.append(event.message)
-        if re.search(r"resources|priority|MaxCpuPerNode|QOSMax", event.message, re.IGNORECASE):
+        why = re.search(r"resources|priority|MaxCpuPerNode|QOSMax", event.message, re.IGNORECASE)
+        # With its place in the queue: bob's jobs have a time limit, so the end of one is known.
+        if why and re.search(r"UTC at the latest, \d+ waiting before you", event.message):
             break
     else:
-        pytest.fail(f"the spawn went through a full partition: {told}")
+        pytest.fail(f"the spawn went through a full partition, or no place was told: {told}")
     begin = time.monotonic()
     if way == "cancel":
         answer = client.request("DELETE", f"/hub/api/af/spawns/{client.user}")

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from testbed.bed import Bed
+from testbed.errors import ScenarioFailed
 from testbed.hub_client import HubClient
 from testbed.kernels import Kernel
 from testbed.orphans import Job
@@ -26,3 +28,18 @@ class Session:
     def remembers(self) -> bool:
         """Whether the kernel answers, and still has its state."""
         return self.kernel.run("remembered + 1", timeout_s=30).value == "42"
+
+
+def remove(bed: Bed, job: Job) -> None:
+    """Remove a job as its scheduler's administrator would.
+
+    Raises:
+        ScenarioFailed: The scheduler did not.
+    """
+    if job.backend == "htcondor":
+        argv = ["condor_rm", "-reason", "cleared by the operator", job.job_id]
+        done = bed.exec("condor-ap-hub", argv)
+    else:
+        done = bed.exec("slurmctld", ["scancel", job.job_id])
+    if not done.ok:
+        raise ScenarioFailed(f"{job} was not removed", seen=done.stderr.strip()[-500:])

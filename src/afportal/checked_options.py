@@ -24,7 +24,7 @@ class CheckedOptions(BatchSpawnerBase):
     hub: Any
     orm_spawner: Any
 
-    def _failure(self, cause: str, message: str, status: int = 400) -> SpawnException:
+    def failure(self, cause: str, message: str, status: int = 400) -> SpawnException:
         raise NotImplementedError  # the spawner's
 
     async def options_form(self, _: Spawner) -> str:
@@ -57,7 +57,7 @@ class CheckedOptions(BatchSpawnerBase):
                 environment=options.get("environment"),
             )
         except ValueError as error:
-            raise self._failure("options", str(error)) from error
+            raise self.failure("options", str(error)) from error
         return found.model_dump(by_alias=True, exclude_none=True, exclude_defaults=True)
 
     async def person(
@@ -72,10 +72,10 @@ class CheckedOptions(BatchSpawnerBase):
         if options is not None:
             names = tuple(name for name in names if name == (options.backend or names[0]))
         return await self.portal.person(
-            self.user.name, self._groups(), self.defaults_for, names, wait=wait
+            self.user.name, self.groups(), self.defaults_for, names, wait=wait
         )
 
-    def _groups(self) -> frozenset[str]:
+    def groups(self) -> frozenset[str]:
         return frozenset(group.name for group in self.user.groups)
 
     async def granted(self, raw: Mapping[str, Any]) -> offers.Grant:
@@ -100,4 +100,4 @@ class CheckedOptions(BatchSpawnerBase):
         try:
             return await self.granted(raw)
         except ValueError as error:
-            raise self._failure("options", str(error)) from error
+            raise self.failure("options", str(error)) from error

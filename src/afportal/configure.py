@@ -46,6 +46,7 @@ def configure(
     Raises:
         ValueError: portal.yaml or its catalogue is wrong; every error is named.
     """
+    from afportal import operators
     from afportal.form import handlers as form_handlers
     from afportal.hub_api import CUSTOM_SCOPES, HANDLERS, check_before_spawn
     from afportal.spawner import PortalSpawner
@@ -61,8 +62,9 @@ def configure(
     _mark_tokens(portal.settings.cell)
     c.JupyterHub.spawner_class = PortalSpawner
     c.JupyterHub.custom_scopes = {**CUSTOM_SCOPES}
-    c.JupyterHub.extra_handlers = [*HANDLERS, *form_handlers.HANDLERS]
+    c.JupyterHub.extra_handlers = [*HANDLERS, *form_handlers.HANDLERS, *operators.HANDLERS]
     check_before_spawn()
+    c.JupyterHub.template_paths = [str(Path(__file__).parent / "templates")]
     if portal.credentials.data is not None:
         from afportal.auth import sessions
         from afportal.credentials import data_pages

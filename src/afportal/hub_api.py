@@ -257,7 +257,7 @@ class PresenceHandler(_SessionHandler):
         row = spawner.orm_spawner
         used = functools.partial(spawner.portal.usage.note, row.id, row.user_id)
         connection = self.detach()
-        spawner.presence.hold(connection, used)
+        spawner.presence.hold(connection, used, spawner.had_memory)
         with contextlib.suppress(StreamClosedError):
             await connection.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
 

@@ -11,16 +11,19 @@ from collections.abc import Callable
 from tornado.iostream import IOStream, StreamClosedError, UnsatisfiableReadError
 
 # A session speaks when its server was used, each five minutes at most (JupyterHub's
-# `hub_activity_interval`). One that never stops speaking is none of ours.
+# `hub_activity_interval`), and when it has more memory than ever, each ten seconds at most.
+# One that never stops speaking is none of ours.
 LEAST_PAUSE_S = 5.0
 _LONGEST_LINE = 64
+_MOST_MIB = 1 << 30
 
 
 class Presence:
     """The connection that one running session holds: its end is the first sign of the session's.
 
-    All that is said in it is when the server was last used, a line of unix seconds now and then:
-    a request each time would cost the hub hundreds of times as much.
+    All that is said in it is when the server was last used, in unix seconds, and the most memory
+    that it had, MiB, a line now and then: a request each time would cost the hub hundreds of
+    times as much.
 
     Args:
         lost: called when the connection has ended, and not from here.
@@ -36,15 +39,21 @@ class Presence:
         """Whether the session has its connection open now."""
         return self._held is not None
 
-    def hold(self, connection: IOStream, used: Callable[[float], None]) -> None:
+    def hold(
+        self,
+        connection: IOStream,
+        used: Callable[[float], None],
+        peak: Callable[[int], None],
+    ) -> None:
         """Keep this connection, in place of the one before.
 
         Args:
             used: called with when the server was last used, unix seconds, never later than now.
+            peak: called with the most memory that it had, MiB.
         """
         self.end()
         self._held = connection
-        task = asyncio.get_running_loop().create_task(self._watch(connection, used))
+        task = asyncio.get_running_loop().create_task(self._watch(connection, used, peak))
         self._watching.add(task)
         task.add_done_callback(self._watching.discard)
 
@@ -54,7 +63,12 @@ class Presence:
         if held is not None:
             held.close()
 
-    async def _watch(self, connection: IOStream, used: Callable[[float], None]) -> None:
+    async def _watch(
+        self,
+        connection: IOStream,
+        used: Callable[[float], None],
+        peak: Callable[[int], None],
+    ) -> None:
         # Whatever else is said ends it.
         with contextlib.suppress(StreamClosedError, UnsatisfiableReadError, ValueError):
             heard_s = -math.inf
@@ -64,10 +78,14 @@ class Presence:
                 if now_s - heard_s < LEAST_PAUSE_S:
                     break
                 heard_s = now_s
-                at_s = float(line)
-                if not 0 <= at_s < math.inf:
+                at, _, most = line.strip().partition(b" ")
+                at_s, most_mib = float(at), int(most or 0)
+                if not (0 <= at_s < math.inf and 0 <= most_mib <= _MOST_MIB):
                     break
-                used(min(at_s, time.time()))
+                if at_s:
+                    used(min(at_s, time.time()))
+                if most_mib:
+                    peak(most_mib)
         connection.close()
         if connection is self._held:
             self._held = None

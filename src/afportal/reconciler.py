@@ -10,12 +10,56 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
+from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
-from afportal.backends import JobRefused, SchedulerError, Standing
+from afportal.backends import JobRefused, JobStatus, SchedulerError, Standing
 from afportal.queue_monitor import QueueMonitor
 
 log = logging.getLogger(__name__)
+
+# What is shown to an administrator.
+DEEDS_KEPT = 200
+
+
+@dataclass(frozen=True)
+class Deed:
+    """What was done about one job.
+
+    Args:
+        at_s: unix seconds.
+        server: `person/name`, as the job was submitted for.
+        what: "adopted", "cancelled", or "not cancelled".
+        why: the reason, or what stood in the way.
+    """
+
+    at_s: float
+    backend: str
+    job_id: str
+    server: str
+    what: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Round:
+    """One look at every scheduler.
+
+    Args:
+        at_s: when it began, unix seconds.
+        took_s: how long it took.
+        jobs: backend → this cell's jobs there; without a backend that did not answer.
+        servers: servers of this cell with a job.
+        suspects: jobs without a server that the next round will cancel.
+    """
+
+    at_s: float
+    took_s: float
+    jobs: Mapping[str, int]
+    servers: int
+    suspects: int
 
 
 class Reconciler:
@@ -42,6 +86,8 @@ class Reconciler:
         self._every_s = every_s
         self._suspects: set[tuple[str, str]] = set()
         self._soon = asyncio.Event()
+        self.newest: Round | None = None
+        self.deeds: deque[Deed] = deque(maxlen=DEEDS_KEPT)
         self._task: asyncio.Task[None] | None = None
 
     async def round(self, *, at_once: bool = False) -> list[tuple[str, str]]:
@@ -50,6 +96,8 @@ class Reconciler:
         Args:
             at_once: cancel without waiting for a second round.
         """
+        began_s = time.time()
+        jobs: dict[str, int] = {}
         cancelled: list[tuple[str, str]] = []
         suspects: set[tuple[str, str]] = set()
         before = set(self._owned())
@@ -65,25 +113,34 @@ class Reconciler:
                 log.debug("reconciler: %s", census)
                 suspects |= {key for key in self._suspects if key[0] == name}
                 continue
+            jobs[name] = len(census)
             for job_id, status in census.items():
                 key = (name, job_id)
+                if at_once and key in owned:
+                    self._did(key, status, "adopted", "its server is this hub's, as it was before")
                 if key in owned or status.standing in (Standing.GONE, Standing.ENDING):
                     continue
                 certain = at_once or status.server in served
                 if not certain and key not in self._suspects:
                     suspects.add(key)
                     continue
-                log.warning(
-                    "%s job %s of %s has no server; it is cancelled", name, job_id, status.server
-                )
+                other = status.server in served
+                why = "its server has another job" if other else "no server of this hub has it"
+                log.warning("%s job %s of %s: %s; it is cancelled", *key, status.server, why)
                 try:
-                    await monitor.backend.cancel(job_id, "no server of this hub belongs to it")
+                    await monitor.backend.cancel(job_id, why)
                     cancelled.append(key)
+                    self._did(key, status, "cancelled", why)
                 except (SchedulerError, JobRefused) as error:
                     log.warning("reconciler: cannot cancel %s: %s", job_id, error)
+                    self._did(key, status, "not cancelled", str(error))
                     suspects.add(key)
         self._suspects = suspects
+        self.newest = Round(began_s, time.time() - began_s, jobs, len(owned), len(suspects))
         return cancelled
+
+    def _did(self, key: tuple[str, str], status: JobStatus, what: str, why: str) -> None:
+        self.deeds.append(Deed(time.time(), *key, status.server, what, why))
 
     def look_soon(self) -> None:
         """Do not wait for the next round: there may be a job that was given up."""

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import pwd
 import time
 from typing import Any
 
@@ -20,8 +18,8 @@ from tornado import web
 
 from afportal import offers
 from afportal.backends import (
-    Backend,
-    JobRefused,
+    Cause,
+    Ending,
     JobRequest,
     JobStatus,
     SchedulerError,
@@ -30,27 +28,26 @@ from afportal.backends import (
 from afportal.batch_settings import refuse_unsupported
 from afportal.checked_options import CheckedOptions
 from afportal.credentials.delivery import Delivery
+from afportal.ended import Ended, WithEnding
 from afportal.hub_api import TICKETS
-from afportal.phases import SPAWNS_FAILED
 from afportal.portal import Portal
 from afportal.presence import Presence
 from afportal.queue_monitor import QueueMonitor
+from afportal.queue_place import tell_place
 from afportal.spawn_story import SpawnStory, StampedLifeCycle
+from afportal.submits import Submits
 from afportal.whereabouts import Whereabouts
 
 # A job may call before its submit has returned, or its scheduler knows where it runs.
 HOST_TIMEOUT_S = 10.0
 FIRST_ANSWER_TIMEOUT_S = 5.0
 GONE_TIMEOUT_S = 30.0
-# A scheduler that restarts is back within this time.
-SUBMIT_PATIENCE_S = 20.0
-SUBMIT_PAUSE_S = 1.0
 SECRETS_AFTER_END_S = 600
 SECRETS_MOST_S = 24 * 3600
 _OVER = (Standing.GONE, Standing.ENDING)
 
 
-class PortalSpawner(StampedLifeCycle, CheckedOptions, Spawner):
+class PortalSpawner(StampedLifeCycle, Submits, CheckedOptions, WithEnding, Spawner):
     """Starts a person's server on the backend that the person chose."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -70,6 +67,7 @@ class PortalSpawner(StampedLifeCycle, CheckedOptions, Spawner):
         self.node = ""
         self._whereabouts: Whereabouts | None = None
         self.memory_limit_mib = 0
+        self.peak_mib = 0
         # Whether another process of this hub started the job.
         self._inherited = False
         self._grant: offers.Grant | None = None
@@ -82,6 +80,7 @@ class PortalSpawner(StampedLifeCycle, CheckedOptions, Spawner):
 
     def story_begins(self) -> None:
         """Let this spawn's record be found, also after the server is gone."""
+        self.ended = None
         self.portal.keep_record(self.user.name, self.name, self.record)
 
     def record(self) -> dict[str, Any]:
@@ -97,14 +96,11 @@ class PortalSpawner(StampedLifeCycle, CheckedOptions, Spawner):
             "state": status.standing.value if status else "",
             "reason": self.story.reason or (status.reason if status else ""),
             "notice": self.story.notice,
+            "peak_mib": self.peak_mib,
+            "ended": self.ended.as_dict() if self.ended is not None else None,
             "missing": self.missing,
             "present": self.presence.held,
         }
-
-    @property
-    def backend(self) -> Backend:
-        """The backend of this spawn."""
-        return self.portal.backends[self.backend_name]
 
     @property
     def monitor(self) -> QueueMonitor:
@@ -132,11 +128,14 @@ class PortalSpawner(StampedLifeCycle, CheckedOptions, Spawner):
                 "memory_limit_mib": self.memory_limit_mib,
                 "phases": self.story.stamps.as_dict(),
             }
+        elif self.ended is not None:
+            state["ended"] = self.ended.as_dict()
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take a server over from the hub process before."""
+        """Take a server over from the hub process before, or how it ended."""
         super().load_state(state)
+        self.ended = Ended.read(state.get("ended"))
         if state.get("job_id") and state.get("backend") in self.portal.backends:
             self.backend_name, self.job_id = state["backend"], state["job_id"]
             self.token_id = state.get("token_id")
@@ -205,7 +204,7 @@ class PortalSpawner(StampedLifeCycle, CheckedOptions, Spawner):
         self._secrets = asyncio.create_task(
             self.portal.credentials.deliver(self.user.name, dask_life_s=life_s)
         )
-        await self._submit(grant)
+        await self.submit(grant)
         self._commit_state()
         self._submitted.set()
         self.story.reach("submitted")
@@ -216,99 +215,43 @@ class PortalSpawner(StampedLifeCycle, CheckedOptions, Spawner):
         self._watch = asyncio.create_task(self._watch_job(), name=f"watch {self._log_name}")
         return url
 
-    async def _submit(self, grant: offers.Grant) -> None:
-        """Submit, and again while the scheduler is away for a moment.
-
-        Each try has a code of its own: if one reached the scheduler whose answer was lost,
-        that job's code is void, and the reconciler is told to remove it.
-        """
-        in_doubt = False
-        deadline = time.monotonic() + SUBMIT_PATIENCE_S
-        while True:
-            self._request = self._job_request(grant)
-            try:
-                self.job_id = await self.backend.submit(self._request)
-                if in_doubt and self.portal.reconciler is not None:
-                    self.portal.reconciler.look_soon()
-                return
-            except JobRefused as error:
-                raise self._failure("refused", str(error)) from error
-            except SchedulerError as error:
-                if time.monotonic() > deadline:
-                    raise self._failure("scheduler", str(error), 503) from error
-                self.log.warning("%s: submit failed, tried again: %s", self._log_name, error)
-                self.story.tell("The scheduler does not answer; trying again", 8)
-                in_doubt = True
-            await asyncio.sleep(SUBMIT_PAUSE_S)  # nothing tells when a scheduler is back
-
-    def _job_request(self, grant: offers.Grant) -> JobRequest:
-        person = self.user.name
-        home = self.req_homedir.replace("{username}", person)
-        if not home:
-            try:
-                home = pwd.getpwnam(person).pw_dir
-            except KeyError:
-                message = f"this facility's directory has no account {person}, or does not answer"
-                raise self._failure("account", message) from None
-        kept = [name.strip() for name in self.req_keepvars.split(",") if name.strip()]
-        python = f"{grant.environment.prefix}/bin/python"
-        return JobRequest(
-            person=person,
-            home=home,
-            server=f"{person}/{self.name}",
-            cell=self.portal.settings.cell,
-            code=TICKETS.issue(self),
-            argv=(python, "-I", "-m", "afportal.session", *self._session_options(grant)),
-            cores=grant.cores,
-            memory_mib=grant.memory_mib,
-            memory_limit_mib=grant.class_.memory_limit_mib,
-            runtime_min=grant.runtime_min,
-            environment={name: os.environ[name] for name in kept if name in os.environ},
-            reserved=grant.class_.reserved,
-            partition=grant.partition,
-            account=grant.account,
-            qos=grant.qos,
-            reservation=grant.reservation,
-            gpus=grant.gpus,
-        )
-
-    def _session_options(self, grant: offers.Grant) -> tuple[str, ...]:
-        """Return how the session finds its hub, by what it knows it, and what it becomes."""
-        tls = self.portal.tls
-        known_by = ("--ca", tls.authority_argument) if tls is not None else ()
-        kind = ("--stand-in",) if grant.environment.stand_in else ()
-        return ("--hub", self.portal.settings.hub_url, *known_by, *kind)
-
-    def _failure(self, cause: str, message: str, status: int = 400) -> SpawnException:
-        self.story.reason = message
-        SPAWNS_FAILED.labels(self.backend_name, cause).inc()
-        return SpawnException(message, reason=cause, status_code=status)
-
     async def _await_arrival(self, arrival: asyncio.Future[str]) -> str:
         """Return the server's URL at its hello, or raise what the queue says instead."""
         known: JobStatus | None = None
-        while True:
-            change = asyncio.ensure_future(self.monitor.changed(self.job_id, known))
-            try:
-                waited: set[asyncio.Future[Any]] = {arrival, change}
-                await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                if not change.done():
-                    change.cancel()
-            if arrival.done():
-                return arrival.result()
-            known = change.result()
-            await self._heed(known)
+        pool = self.portal.pools[self.backend_name]
+        telling = asyncio.create_task(tell_place(self.story, pool, self.job_id, self._waits_for))
+        try:
+            while True:
+                change = asyncio.ensure_future(self.monitor.changed(self.job_id, known))
+                try:
+                    waited: set[asyncio.Future[Any]] = {arrival, change}
+                    await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    if not change.done():
+                        change.cancel()
+                if arrival.done():
+                    return arrival.result()
+                known = change.result()
+                await self._heed(known)
+        finally:
+            telling.cancel()
+
+    def _waits_for(self) -> str | None:
+        """Return the scheduler's reason for this job's wait; None while it does not wait."""
+        status = self.monitor.status(self.job_id)
+        waits = status is not None and status.standing is Standing.PENDING
+        return status.reason if status is not None and waits else None
 
     async def _heed(self, status: JobStatus) -> None:
         """Tell what the scheduler said, or raise when the server cannot come any more."""
         match status.standing:
             case Standing.HELD:
                 why = status.reason or "no reason given"
-                raise self._failure("held", f"{self.backend_name} held the job: {why}")
+                raise self.failure("held", f"{self.backend_name} held the job: {why}")
             case Standing.GONE | Standing.ENDING:
-                how = await self._ending() or "it left the queue before its server said hello"
-                raise self._failure("ended", f"{self.backend_name} job {self.job_id} ended: {how}")
+                ending = await self._ending()
+                how = ending.words or "it left the queue before its server said hello"
+                raise self.failure("ended", f"{self.backend_name} job {self.job_id} ended: {how}")
             case Standing.RUNNING | Standing.SUSPENDED:
                 self._tell_machine(status)
                 if status.standing is Standing.SUSPENDED:
@@ -322,17 +265,17 @@ class PortalSpawner(StampedLifeCycle, CheckedOptions, Spawner):
             self.story.reach("matched", status.matched_s)
         self.node = status.node
 
-    async def _ending(self) -> str:
+    async def _ending(self) -> Ending:
         try:
             return await self.backend.ending(self.job_id)
         except SchedulerError as error:
-            return f"(its scheduler does not say how: {error})"
+            return Ending(words=f"(its scheduler does not say how: {error})")
 
     def give_up(self, why: str) -> bool:
         """End a start that still waits; False when nothing waits."""
         if self._arrival is None or self._arrival.done():
             return False
-        self._arrival.set_exception(self._failure("cancelled", why))
+        self._arrival.set_exception(self.failure("cancelled", why))
         return True
 
     # What the job says
@@ -400,15 +343,6 @@ class PortalSpawner(StampedLifeCycle, CheckedOptions, Spawner):
         scheme = "http" if self.portal.tls is None else "https"
         self._arrival.set_result(f"{scheme}://{shown}:{port}")
 
-    def memory_ran_out(self, times: int) -> None:
-        """Keep that the kernel ended something in the job because its memory was used up."""
-        limit_mib = self.memory_limit_mib
-        limit = f"the {limit_mib} MiB of this server" if limit_mib else "this server's limit"
-        self.story.notice = f"out of memory: a process that went over {limit} was ended" + (
-            f", {times} times so far" if times > 1 else ""
-        )
-        self.log.warning("%s: %s", self._log_name, self.story.notice)
-
     # Life
 
     async def _watch_job(self) -> None:
@@ -432,22 +366,29 @@ class PortalSpawner(StampedLifeCycle, CheckedOptions, Spawner):
         if status is None:
             return None
         if status.standing is Standing.GONE:
-            self.story.reason = self.story.reason or await self._ending() or "it left the queue"
+            ending = await self._ending()
+            self.story.reason = self.story.reason or ending.words or "it left the queue"
+            self.has_ended(ending.cause, ending.peak_mib)
             return 1
         if self._inherited and not self.said_hello:
             return await self._finish("the hub restarted before the server said hello")
         if status.standing is Standing.HELD:
-            return await self._finish(f"{self.backend_name} held the job: {status.reason}")
+            return await self._finish(
+                f"{self.backend_name} held the job: {status.reason}", status.cause or Cause.HELD
+            )
         if status.standing is Standing.PENDING and self.said_hello:
             why = status.reason or "it waits in the queue again"
-            return await self._finish(f"{self.backend_name} took the machine back: {why}")
+            return await self._finish(
+                f"{self.backend_name} took the machine back: {why}", Cause.NODE
+            )
         if self._inherited and self._watch is None:
             self._watch = asyncio.create_task(self._watch_job(), name=f"watch {self._log_name}")
         return None
 
-    async def _finish(self, reason: str) -> int | None:
+    async def _finish(self, reason: str, cause: Cause = Cause.REMOVED) -> int | None:
         """Cancel a job that can serve nobody; None while the scheduler does not hear of it."""
         self.story.reason = reason
+        self.has_ended(cause)
         self.log.warning("%s: %s; job %s is cancelled", self._log_name, reason, self.job_id)
         try:
             await self.backend.cancel(self.job_id, reason)
@@ -476,6 +417,7 @@ class PortalSpawner(StampedLifeCycle, CheckedOptions, Spawner):
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
+        self.has_ended(Cause.STOPPED)
         job_id, deadline = self.job_id, time.monotonic() + GONE_TIMEOUT_S
         self.monitor.follow(job_id)
         status = self.monitor.status(job_id)

@@ -182,6 +182,49 @@ def login(
     _keep(measured, figures, judged_bed, folder, as_json)
 
 
+def form(
+    rounds: Annotated[
+        int, typer.Option(min=0, help="Pages with 200 accounts and 50 partitions.")
+    ] = 100,
+    cancels: Annotated[
+        int, typer.Option(min=0, help="Servers cancelled while they wait, at each scheduler.")
+    ] = 10,
+    states: Annotated[
+        int,
+        typer.Option(min=0, help="States of both pools to try forecasts in; 1 min each."),
+    ] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Of the states.")] = 1,
+    out: Annotated[
+        Path | None, typer.Option(help="Where form.json goes (default: reports/<run>).")
+    ] = None,
+    project: Project = None,
+    as_json: Json = False,
+) -> None:
+    """What the spawn form costs its hub, and how often 'would start now' is right.
+
+    Gives Slurm partitions and accounts, and fills both pools with people's jobs; all of that is
+    gone at the end.
+    """
+    from testbed import bench_form
+    from testbed.bed import Bed
+    from testbed.logins import Logins
+    from testbed.results import Run
+
+    bed = Bed.open(project)
+    site, _, _ = judging.judged(bed, None)
+    folder = out or bed.report_dir
+    measured = Run(
+        "bench form",
+        site.name,
+        {"rounds": rounds, "cancels": cancels, "states": states, "seed": seed},
+    )
+    with judging.evidence(bed, folder), Logins(site, bed.settings.environ) as logins:
+        figures = bench_form.run(
+            site, logins, bed=bed, rounds=rounds, cancels=cancels, states=states, seed=seed, say=say
+        )
+    _keep(measured, figures, bed, folder, as_json)
+
+
 def data(
     size: Annotated[int, typer.Option(min=1, help="Of the file that is copied, in MiB.")] = 1024,
     rounds: Annotated[int, typer.Option(min=1, help="Copies of each kind; the best counts.")] = 3,

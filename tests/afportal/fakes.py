@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping
 
-from afportal.backends import JobRequest, JobStatus, SchedulerError, Standing, Traits
+from afportal.backends import Cause, Ending, JobRequest, JobStatus, SchedulerError, Standing, Traits
 from afportal.pool import Pool
 
 
@@ -56,8 +56,8 @@ class ScriptedScheduler:
         self.heard_cancel.set()
         self.jobs.pop(job_id, None)
 
-    async def ending(self, job_id: str) -> str:
-        return "exit code 3"
+    async def ending(self, job_id: str) -> Ending:
+        return Ending(Cause.EXITED, "exit code 3")
 
     async def status(self, job_id: str) -> JobStatus | None:
         return self.answer().get(job_id)

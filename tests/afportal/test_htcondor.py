@@ -6,7 +6,7 @@ import classad2
 import htcondor2
 import pytest
 
-from afportal.backends import JobRequest, Standing
+from afportal.backends import Cause, Ending, JobRequest, Standing
 from afportal.backends.htcondor import (
     HTCondorBackend,
     _ending,
@@ -120,17 +120,25 @@ def test_a_memory_hog_is_told_its_real_limit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ad", "words"),
+    ("ad", "ending"),
     [
-        ({"ExitCode": 3, "ExitBySignal": False}, "exit code 3"),
-        ({"ExitBySignal": True, "ExitSignal": 9}, "signal 9"),
-        ({"RemoveReason": "via condor_rm (by user root)"}, "removed: via condor_rm (by user root)"),
-        ({}, ""),
+        ({"ExitCode": 3, "ExitBySignal": False}, Ending(Cause.EXITED, "exit code 3")),
+        ({"ExitBySignal": True, "ExitSignal": 9, "ResidentSetSize": 102401},
+         Ending(Cause.EXITED, "signal 9", 101)),
+        ({"RemoveReason": "via condor_rm (by user root)"},
+         Ending(Cause.REMOVED, "removed: via condor_rm (by user root)")),
+        ({"RemoveReason": "The job attribute PeriodicRemove expression '…' evaluated to TRUE"},
+         Ending(Cause.NODE,
+                "removed: The job attribute PeriodicRemove expression '…' evaluated to TRUE")),
+        ({"RemoveReason": "by the hub", "HoldReasonCode": 34},
+         Ending(Cause.MEMORY, "removed: by the hub")),
+        ({"LastHoldReasonCode": 46, "LastHoldReason": "too long"}, Ending(Cause.TIME, "too long")),
+        ({}, Ending()),
     ],
-)
-def test_an_end_is_told_in_words(ad: dict[str, object], words: str) -> None:
-    """Exit code, signal and who removed it are told apart."""
-    assert _ending(classad2.ClassAd(ad)) == words
+)  # fmt: skip
+def test_an_end_is_told_in_words(ad: dict[str, object], ending: Ending) -> None:
+    """Exit code, signal, memory, time, and who removed it are told apart."""
+    assert _ending(classad2.ClassAd(ad)) == ending
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,6 @@ def test_every_cause_of_a_failure_is_expected() -> None:
     named = {
         cause
         for file in folder.glob("*.py")
-        for cause in re.findall(r'_failure\("(\w+)"', file.read_text())
+        for cause in re.findall(r'\bfailure\("(\w+)"', file.read_text())
     }
     assert named == set(CAUSES)

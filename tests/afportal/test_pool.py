@@ -340,6 +340,30 @@ def test_who_waits_for_something_else_is_not_before_us() -> None:
     assert (found.standing, found.ahead) == ("now", 0)
 
 
+def test_a_job_in_the_queue_has_its_place() -> None:
+    """Those before it, of its partition, and the end of what it waits for; nothing of others."""
+
+    def waits(job: str, priority: int, partition: str = "short", **more: Any) -> Waiting:
+        return Waiting(Ask(Room(1, 1000), 10, partition), 1, (1, priority), job=job, **more)
+
+    runs = Running("a", Room(1, 1000), NOW + 300)
+    waiting = (
+        waits("mine", 5), waits("first", 9), waits("later", 1), waits("else", 9, "long"),
+        waits("held", 9, blocked=True),
+    )  # fmt: skip
+    outlook = Outlook(Pool((node("a", 1, 0),), running=(runs,), waiting=waiting, asked_s=NOW))
+    mine = outlook.queued("mine")
+    assert mine is not None
+    assert (mine.standing, mine.ahead) == ("later", 1)
+    assert mine.at_s == NOW + 300 + 2 * 600
+    assert outlook.queued("held") is None
+    assert outlook.queued("7") is None
+    endless = Pool((node("a", 1, 0),), running=(replace(runs, ends_s=None),), waiting=waiting[:2])
+    found = Outlook(replace(endless, asked_s=NOW)).queued("mine")
+    assert found is not None
+    assert (found.standing, found.at_s, found.ahead) == ("full", None, 1)
+
+
 def test_a_partitions_quota_of_a_node_is_a_limit_of_its_own() -> None:
     """Two cores a node for `short`, both taken: other partitions still have the rest."""
     machine = node("a", 8, 6, short=2)

@@ -40,6 +40,7 @@ class Hub:
     def __init__(self, status: int = 200) -> None:
         self.lost = 0
         self.used: list[float] = []
+        self.peaks: list[int] = []
         self.line = WatchedLine()
         self.gone = asyncio.Event()
         self.held = asyncio.Semaphore(0)
@@ -55,7 +56,7 @@ class Hub:
                     hub.held.release()
                     raise web.HTTPError(status)
                 connection = self.detach()
-                hub.presence.hold(connection, hub.use)
+                hub.presence.hold(connection, hub.use, hub.peaks.append)
                 await connection.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
                 hub.held.release()
 
@@ -142,7 +143,8 @@ def test_the_newest_connection_counts() -> None:
     ("says", "used"),
     [
         (b"", []), (b"x\n", []), (b"nan\n", []), (b"-1\n", []), (b"inf\n", []), (b"1" * 200, []),
-        (b"1000\n1001\n", [1000.0]),
+        (b"1000\n1001\n", [1000.0]), (b"1000 many\n", []), (b"1000 -1\n", []),
+        (b"1000 9999999999999\n", []), (b"1000 7 8\n", []),
     ],
 )  # fmt: skip
 def test_a_connection_that_says_anything_else_is_over(says: bytes, used: list[float]) -> None:
@@ -156,7 +158,7 @@ def test_a_connection_that_says_anything_else_is_over(says: bytes, used: list[fl
             its.sendall(says)
         else:
             its.close()
-        hub.presence.hold(IOStream(mine), hub.use)
+        hub.presence.hold(IOStream(mine), hub.use, hub.peaks.append)
         await hub.gone.wait()
         assert (hub.lost, hub.presence.held) == (1, False)
         assert hub.used == used
@@ -190,6 +192,34 @@ def test_when_a_server_was_used_is_heard() -> None:
         assert hub.line.say_used(1_000_000_000.25)
         await hub.changed.wait()
         assert hub.used == [1_000_000_000.25]
+        assert hub.lost == 0
+        session.cancel()
+
+    run(scenario)
+
+
+def test_the_most_memory_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it is clearly more than before, not more often than a hub listens; and to a new hub."""
+    monkeypatch.setattr(presence, "SAID_EVERY_S", 0.1)
+    monkeypatch.setattr("afportal.presence.LEAST_PAUSE_S", 0.05)
+
+    async def scenario() -> None:
+        hub = Hub()
+        hub.line.say_memory(90)
+        session = asyncio.create_task(presence.keep(hub.url, "secret", LOG, hub.line))
+        await hub.line.opened.wait()
+        for used_mib in (100, 300, 200, 301):
+            hub.line.say_memory(used_mib)
+        assert hub.line.say_used(1_000_000_000)
+        await hub.changed.wait()
+        assert hub.used == [1_000_000_000]
+        assert hub.peaks == [90, 301]
+        hub.presence.end()
+        hub.line.opened.clear()
+        hub.changed.clear()
+        await hub.line.opened.wait()
+        await hub.changed.wait()
+        assert hub.peaks == [90, 301, 301]
         assert hub.lost == 0
         session.cancel()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from afportal.backends import JobRequest, SchedulerError, Standing, slurm
+from afportal.backends import Cause, JobRequest, SchedulerError, Standing, slurm
 from afportal.backends.slurm import SlurmBackend, ending_of, standing_of
 from afportal.signed_client import SignedClient
 
@@ -76,22 +76,23 @@ def test_a_waiting_job_says_why() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("name", "words", "cause"),
     [
-        ("job-completed", "COMPLETED"),
-        ("job-failed", "exit code 3"),
-        ("job-failed-signal", "signal"),
-        ("job-out-of-memory", "OUT_OF_MEMORY"),
-        ("job-timeout", "TIMEOUT"),
-        ("job-cancelled", "CANCELLED"),
-        ("job-node-fail", "NODE_FAIL"),
-        ("slurmdb-job-completed", "COMPLETED"),
+        ("job-completed", "COMPLETED", Cause.EXITED),
+        ("job-failed", "exit code 3", Cause.EXITED),
+        ("job-failed-signal", "signal", Cause.EXITED),
+        ("job-out-of-memory", "OUT_OF_MEMORY", Cause.MEMORY),
+        ("job-timeout", "TIMEOUT", Cause.TIME),
+        ("job-cancelled", "CANCELLED", Cause.REMOVED),
+        ("job-node-fail", "NODE_FAIL", Cause.NODE),
+        ("slurmdb-job-completed", "COMPLETED", Cause.EXITED),
     ],
 )
-def test_an_end_is_told_in_words(name: str, words: str) -> None:
+def test_an_end_is_told_in_words(name: str, words: str, cause: Cause) -> None:
     """Every kind of end, of slurmctld or of the accounting, reads as what it was."""
     ended = job(name)
-    assert words in ending_of(ended)
+    assert words in ending_of(ended).words
+    assert ending_of(ended).cause is cause
     if "job_state" in ended:
         assert standing_of(ended["job_state"]) in (Standing.GONE, Standing.ENDING)
 

@@ -111,6 +111,12 @@ c.JupyterHub.load_roles = [
         "scopes": ["list:users", "read:users", "read:servers", "custom:af:end-sessions"],
         "services": ["front"],
     },
+    # Sees what the reconciler did, in a browser: /hub/af/jobs.
+    {
+        "name": "operator",
+        "scopes": ["read:metrics", "list:users", "read:users", "read:servers"],
+        "groups": ["operators"],
+    },
     {"name": "prometheus", "scopes": ["read:metrics"], "services": ["prometheus"]},
     # A person may make tokens and follow and cancel their own spawns.
     {"name": "user", "scopes": ["self"]},

@@ -25,6 +25,34 @@ class Standing(StrEnum):
     GONE = "gone"
 
 
+class Cause(StrEnum):
+    """Why a server is no more; what its scheduler, its owner or the portal did."""
+
+    UNKNOWN = ""
+    MEMORY = "memory"
+    TIME = "time"
+    NODE = "node"
+    HELD = "held"
+    REMOVED = "removed"
+    EXITED = "exited"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a job ended.
+
+    Args:
+        cause: as far as it is known.
+        words: the scheduler's own.
+        peak_mib: most memory that it used at a time, MiB; None: not known.
+    """
+
+    cause: Cause = Cause.UNKNOWN
+    words: str = ""
+    peak_mib: int | None = None
+
+
 @dataclass(frozen=True)
 class JobStatus:
     """What a scheduler said about one job.
@@ -38,6 +66,7 @@ class JobStatus:
         node: host name of the machine that runs it, empty before it runs.
         matched_s: when the scheduler matched it to a machine, unix seconds.
         addresses: IP addresses of that machine, as far as the scheduler names them by the way.
+        cause: of a job that is held, why.
     """
 
     job_id: str
@@ -48,6 +77,7 @@ class JobStatus:
     node: str = ""
     matched_s: float | None = None
     addresses: frozenset[str] = frozenset()
+    cause: Cause = Cause.UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -141,8 +171,8 @@ class Backend(Protocol):
         """End a job; quiet when it is gone already."""
         ...
 
-    async def ending(self, job_id: str) -> str:
-        """Say how a job that is gone ended, in the scheduler's words; empty if unknown."""
+    async def ending(self, job_id: str) -> Ending:
+        """Say how a job that is gone ended."""
         ...
 
     async def status(self, job_id: str) -> JobStatus | None:

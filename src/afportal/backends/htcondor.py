@@ -23,6 +23,8 @@ import classad2
 import htcondor2
 
 from afportal.backends import (
+    Cause,
+    Ending,
     JobRefused,
     JobRequest,
     JobStatus,
@@ -54,7 +56,8 @@ _PROJECTION = [
 _SERVICE = "hub"
 VACATE_S = 3
 LEASE_S = 60
-_OVER_MEMORY = 34
+# HoldReasonCode attribute: memory; the job's or the execution's allowed duration.
+_HELD_FOR = {34: Cause.MEMORY, 46: Cause.TIME, 47: Cause.TIME}
 
 
 def literal(text: str) -> str:
@@ -221,7 +224,7 @@ class HTCondorBackend:
             "cancel", lambda schedd: schedd.act(htcondor2.JobAction.Remove, [job_id], reason)
         )
 
-    async def ending(self, job_id: str) -> str:
+    async def ending(self, job_id: str) -> Ending:
         """Read the history: exit code, signal, or who removed it and why."""
         ads = await self._ask(
             "ending",
@@ -235,11 +238,14 @@ class HTCondorBackend:
                     "JobStatus",
                     "HoldReason",
                     "LastHoldReason",
+                    "HoldReasonCode",
+                    "LastHoldReasonCode",
+                    "ResidentSetSize",
                 ],
                 match=1,
             ),
         )
-        return _ending(ads[0]) if ads else ""
+        return _ending(ads[0]) if ads else Ending()
 
     async def status(self, job_id: str) -> JobStatus | None:
         """Ask for the job's ad; its address is that of the execution point's startd."""
@@ -309,10 +315,11 @@ def _this(job_id: str) -> str:
 
 def _status(ad: classad2.ClassAd) -> JobStatus:
     standing, native = _STANDINGS.get(int(ad.get("JobStatus", 0)), (Standing.PENDING, "unknown"))
-    reason = ""
+    reason, cause = "", Cause.UNKNOWN
     if standing is Standing.HELD:
         reason = f"{ad.get('HoldReason', '')} (code {ad.get('HoldReasonCode', '?')})"
-        if ad.get("HoldReasonCode") == _OVER_MEMORY:
+        cause = _HELD_FOR.get(ad.get("HoldReasonCode"), Cause.HELD)
+        if cause is Cause.MEMORY:
             # HTCondor 23.9 names the request as the limit, which misleads.
             limit = ad.get("AfMemoryLimitMiB", ad.get("RequestMemory", "?"))
             reason = f"out of memory: more than {limit} MiB used; {reason}"
@@ -332,14 +339,22 @@ def _status(ad: classad2.ClassAd) -> JobStatus:
         node=host.rpartition("@")[2],
         matched_s=float(matched) if matched is not None else None,
         addresses=frozenset({address} if address else ()),
+        cause=cause,
     )
 
 
-def _ending(ad: classad2.ClassAd) -> str:
+def _ending(ad: classad2.ClassAd) -> Ending:
+    kib = ad.get("ResidentSetSize")
+    peak = -(-int(kib) // 1024) if kib else None
+    held = ad.get("HoldReasonCode", ad.get("LastHoldReasonCode"))
     if ad.get("RemoveReason"):
-        return f"removed: {ad['RemoveReason']}"
+        words = str(ad["RemoveReason"])
+        # The policy of the portal's own jobs: what started and waits again lost its machine.
+        cause = Cause.NODE if "PeriodicRemove" in words else Cause.REMOVED
+        return Ending(_HELD_FOR.get(held, cause), f"removed: {words}", peak)
     if ad.get("ExitBySignal"):
-        return f"signal {ad.get('ExitSignal')}"
+        return Ending(Cause.EXITED, f"signal {ad.get('ExitSignal')}", peak)
     if "ExitCode" in ad:
-        return f"exit code {ad['ExitCode']}"
-    return str(ad.get("HoldReason") or ad.get("LastHoldReason") or "")
+        return Ending(Cause.EXITED, f"exit code {ad['ExitCode']}", peak)
+    words = str(ad.get("HoldReason") or ad.get("LastHoldReason") or "")
+    return Ending(_HELD_FOR.get(held, Cause.HELD if words else Cause.UNKNOWN), words, peak)

@@ -182,4 +182,8 @@ def _running(job: classad2.ClassAd, static: Mapping[str, Room]) -> Running:
 
 
 def _waiting(job: classad2.ClassAd) -> Waiting:
-    return Waiting(_asked(job), priority=(-_whole(job, "QDate", int(time.time())),))
+    return Waiting(
+        _asked(job),
+        priority=(-_whole(job, "QDate", int(time.time())),),
+        job=f"{job['ClusterId']}.{job['ProcId']}",
+    )

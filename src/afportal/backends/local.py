@@ -9,7 +9,16 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from afportal.backends import JobRefused, JobRequest, JobStatus, SchedulerError, Standing, Traits
+from afportal.backends import (
+    Cause,
+    Ending,
+    JobRefused,
+    JobRequest,
+    JobStatus,
+    SchedulerError,
+    Standing,
+    Traits,
+)
 from afportal.phases import QUERIES
 from afportal.pool import Machine, Pool, Room
 from afportal.signed_client import ServiceError, SignedClient
@@ -80,10 +89,11 @@ class LocalBackend:
         """End a session: TERM, then KILL after three seconds."""
         await self._call("cancel", "DELETE", f"/sessions/{job_id}", {})
 
-    async def ending(self, job_id: str) -> str:
+    async def ending(self, job_id: str) -> Ending:
         """Return the exit code or signal that the agent saw."""
         ended: Mapping[str, str] = (await self._list("ending"))["ended"]
-        return ended.get(job_id, "")
+        words = ended.get(job_id, "")
+        return Ending(Cause.EXITED if words else Cause.UNKNOWN, words)
 
     async def status(self, job_id: str) -> JobStatus | None:
         """Ask for all sessions of the node; the addresses are the login node's."""

@@ -23,6 +23,8 @@ from typing import Any
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 
 from afportal.backends import (
+    Cause,
+    Ending,
     JobRefused,
     JobRequest,
     JobStatus,
@@ -83,10 +85,26 @@ def standing_of(states: Collection[str]) -> Standing:
     return Standing.PENDING
 
 
-def ending_of(job: Mapping[str, Any]) -> str:
-    """Say in words how a job ended, from a job of slurmctld or slurmdbd."""
+_CAUSES = {
+    "OUT_OF_MEMORY": Cause.MEMORY,
+    "TIMEOUT": Cause.TIME,
+    "DEADLINE": Cause.TIME,
+    "NODE_FAIL": Cause.NODE,
+    "BOOT_FAIL": Cause.NODE,
+    "PREEMPTED": Cause.REMOVED,
+    "CANCELLED": Cause.REMOVED,
+    "REVOKED": Cause.REMOVED,
+    "FAILED": Cause.EXITED,
+    "COMPLETED": Cause.EXITED,
+}
+
+
+def ending_of(job: Mapping[str, Any]) -> Ending:
+    """Say how a job ended, from a job of slurmctld or slurmdbd."""
     state = job.get("job_state") or (job.get("state") or {}).get("current") or []
-    words = [", ".join(state) if isinstance(state, list) else str(state)]
+    states = [str(flag) for flag in state] if isinstance(state, list) else [str(state)]
+    words = [", ".join(states)]
+    cause = next((_CAUSES[flag] for flag in states if flag in _CAUSES), Cause.UNKNOWN)
     exit_code = job.get("exit_code") or {}
     code = slurm_pool.number(exit_code.get("return_code")) or 0
     signal = exit_code.get("signal") or {}
@@ -99,7 +117,7 @@ def ending_of(job: Mapping[str, Any]) -> str:
         words.append(f"reason {reason}")
     if job.get("failed_node"):
         words.append(f"node {job['failed_node']} failed")
-    return "; ".join(word for word in words if word)
+    return Ending(cause, "; ".join(word for word in words if word))
 
 
 class SlurmBackend:
@@ -141,7 +159,8 @@ class SlurmBackend:
         self._token_until_s = 0.0
         self._minting = asyncio.Lock()
         self._details: dict[str, tuple[tuple[str, ...], float, JobStatus]] = {}
-        self._ours: dict[str, bool] = {}
+        # Job → `person/name` of this cell's, empty if not known; None: another's.
+        self._ours: dict[str, str | None] = {}
         self._node_addresses: dict[str, tuple[float, frozenset[str]]] = {}
 
     # Talking to slurmrestd
@@ -344,20 +363,21 @@ class SlurmBackend:
     ) -> dict[str, JobStatus]:
         living = {i: s for i, s in states.items() if standing_of(s) is not Standing.GONE}
         self._ours = {i: ours for i, ours in self._ours.items() if i in living}
-        self._ours |= {job_id: True for job_id in living if job_id in followed}
+        self._ours |= {i: self._ours.get(i) or "" for i in living if i in followed}
         unknown = [job_id for job_id in living if job_id not in self._ours]
         await asyncio.gather(*map(self._learn_whose, unknown[:LEARNED_AT_ONCE]))
         return {
-            job_id: JobStatus(job_id, standing_of(state), ", ".join(state))
+            job_id: JobStatus(job_id, standing_of(state), ", ".join(state), server=server)
             for job_id, state in living.items()
-            if self._ours.get(job_id) and job_id not in followed
+            if (server := self._ours.get(job_id)) is not None and job_id not in followed
         }
 
     async def _learn_whose(self, job_id: str) -> None:
         # One that could not be asked for now is left to the next census.
         with contextlib.suppress(SchedulerError):
             job = await self._get(job_id)
-            self._ours[job_id] = (job or {}).get("name") == f"af-{self._cell}"
+            mine = job is not None and job.get("name") == f"af-{self._cell}"
+            self._ours[job_id] = str((job or {}).get("comment") or "") if mine else None
 
     async def _status(self, job_id: str, states: tuple[str, ...]) -> JobStatus:
         known = self._details.get(job_id)
@@ -410,14 +430,14 @@ class SlurmBackend:
             if number not in _ENDED_ALREADY:
                 raise SchedulerError(f"Slurm does not cancel {job_id}: {text} ({number})")
 
-    async def ending(self, job_id: str) -> str:
+    async def ending(self, job_id: str) -> Ending:
         """Ask the controller, and the accounting when the controller has forgotten."""
         job = await self._get(job_id)
         if job is not None:
             return ending_of(job)
         answer = await self._call("ending", "GET", f"/slurmdb/VERSION/job/{int(job_id)}")
         jobs = answer.get("jobs") or []
-        return ending_of(jobs[0]) if jobs else ""
+        return ending_of(jobs[0]) if jobs else Ending()
 
     async def status(self, job_id: str) -> JobStatus | None:
         """Ask for the job; its address is that of its node as the controller has it."""

@@ -273,6 +273,7 @@ def _waiting(job: Json, tiers: Mapping[str, int], now_s: float) -> Waiting:
         # Of two alike the one that was submitted first.
         (tiers.get(partition, 1), priority, -int(job.get("job_id") or 0)),
         blocked=not priority or later or reason not in _WAITS_FOR_ROOM,
+        job=str(job.get("job_id") or ""),
     )
 
 

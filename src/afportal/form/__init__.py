@@ -82,6 +82,8 @@ def _backend(catalogue: Catalogue, place: Place, person: Person) -> dict[str, An
         "title": title_of(place.name),
         "classes": [_class(c, catalogue, place, person) for c in classes],
         "gpus": place.gpus,
+        # When its scheduler was asked, unix seconds.
+        "asked_at": place.outlook.pool.asked_s if place.outlook is not None else None,
     }
     if place.access is not None:
         told |= _places(place.access)

@@ -140,12 +140,14 @@ class Waiting:
         machines: so many times `room`, each on a machine of its own.
         priority: the higher, the sooner it is looked at.
         blocked: something other than room keeps it waiting: a hold, a limit, a dependency.
+        job: the scheduler's own id.
     """
 
     ask: Ask
     machines: int = 1
     priority: tuple[int, ...] = ()
     blocked: bool = False
+    job: str = ""
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,8 @@ class Outlook:
         self._machines = [m for m in pool.machines if m.up]
         self._kept = any(machine.kept_for for machine in self._machines)
         self._known: dict[tuple[Any, ...], Forecast] = {}
+        # Job that waits → when it starts, unix seconds.
+        self._starts_s: dict[str, float] = {}
         names = {m.name: number for number, m in enumerate(self._machines)}
         soon_s = self._now_s + _OVERDUE_S
         ends_s = [None if r.ends_s is None else max(r.ends_s, soon_s) for r in pool.running]
@@ -87,6 +89,24 @@ class Outlook:
         if found.standing != "never" and (why := self._limit(ask, person)):
             return replace(found, standing="full", at_s=None, why=why)
         return found
+
+    def queued(self, job: str) -> Forecast | None:
+        """Return when a job that waits for room would start; None for any other.
+
+        Args:
+            job: the scheduler's own id.
+        """
+        mine = next((w for w in self.pool.waiting if w.job == job and not w.blocked), None)
+        if mine is None:
+            return None
+        ahead = sum(
+            not w.blocked and w.ask.partition == mine.ask.partition and w.priority > mine.priority
+            for w in self.pool.waiting
+        )
+        at_s = self._starts_s.get(job)
+        if at_s is None:
+            return Forecast("full", ahead=ahead)
+        return Forecast("now" if at_s <= self._now_s else "later", at_s, ahead)
 
     def _find(self, ask: Ask, person: str) -> Forecast:
         able = [n for n, machine in enumerate(self._machines) if machine.ever(ask)]
@@ -151,6 +171,7 @@ class Outlook:
         if found is None:
             return
         at, chosen = found
+        self._starts_s[waiting.job] = self._times_s[at]
         needs = waiting.ask.needs
         end_s = self._times_s[at] + 60 * waiting.ask.runtime_min
         self._split(end_s)

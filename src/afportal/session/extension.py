@@ -98,17 +98,20 @@ async def _start_jupyter_server_extension(server: Any) -> None:
 
 
 async def _watch_memory(server: Any) -> None:
-    """Tell the hub whenever something in this job was ended for want of memory."""
+    """Tell the hub of this job's memory, and whenever something in it was ended for want of it."""
+
+    async def killed(times: int) -> None:
+        server.log.error("out of memory: a process of this server was ended (%d so far)", times)
+        try:
+            await _tell_hub(server, "notice", {"oom_kills": times})
+        except Exception as error:
+            server.log.error("the hub does not take the notice: %s", error)
+
     try:
-        counter = memory_watch.oom_counter()
-        if counter is None:
+        group = memory_watch.group_of()
+        if group is None:
             server.log.warning("no count of memory kills here: they go unnoticed")
             return
-        async for times in memory_watch.each_kill(counter):
-            server.log.error("out of memory: a process of this server was ended (%d so far)", times)
-            try:
-                await _tell_hub(server, "notice", {"oom_kills": times})
-            except Exception as error:
-                server.log.error("the hub does not take the notice: %s", error)
+        await memory_watch.watch(group, killed=killed, used=server.af_line.say_memory)
     except OSError as error:
         server.log.warning("the count of memory kills cannot be read: %s", error)

@@ -16,6 +16,7 @@ import importlib.util
 import os
 import socket
 import sys
+import time
 import types
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.machinery import ModuleSpec
@@ -174,12 +175,27 @@ def started() -> None:
     gc.enable()
 
 
+def any_busy(kernels: Any) -> bool:
+    """Return whether a kernel of this server (a `MappingKernelManager`) computes now."""
+    return any(
+        getattr(kernels.get_kernel(kernel), "execution_state", "") == "busy"
+        for kernel in kernels.list_kernel_ids()
+    )
+
+
 def _told_in(line: Line, by_request: Callable[[Any], Awaitable[None]]) -> Any:
-    """Have JupyterHub's extension tell when the server was used in the connection that is held."""
+    """Have JupyterHub's extension tell when the server was used in the connection that is held.
+
+    A kernel that computes is in use, whether or not it prints anything.
+    """
 
     async def notify_activity(self: Any) -> None:
         last = self.serverapp.web_app.last_activity()
-        if last is None or last.tzinfo is None or not line.say_used(last.timestamp()):
+        if last is None or last.tzinfo is None:
+            await by_request(self)
+            return
+        busy = any_busy(self.serverapp.kernel_manager)
+        if not line.say_used(time.time() if busy else last.timestamp()):
             await by_request(self)
 
     return notify_activity

@@ -1,14 +1,16 @@
 """The connection by whose end the hub learns at once that this session is over.
 
-What is said in it is when this server was last used.
+What is said in it is when this server was last used, and the most memory that it had.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +18,10 @@ from urllib.parse import urlsplit
 from afportal.session import hub_tls
 
 ANSWER_TIMEOUT_S = 30.0
+# A hub ends a connection in which more is said than once in five seconds.
+SAID_EVERY_S = 10.0
+# A peak is told when it is so much higher than the last that was.
+_HIGHER = 1.05
 # A hub that starts again is not called by all its sessions in the same second.
 AGAIN_S = (5.0, 60.0)
 # A hub whose machine is gone is noticed after three minutes.
@@ -27,22 +33,53 @@ class Line:
 
     def __init__(self) -> None:
         self._writer: asyncio.StreamWriter | None = None
+        self._used_s = 0.0
+        self._peak_mib = self._told_mib = 0
+        self._said_s = -math.inf
+        self._later: asyncio.TimerHandle | None = None
+
+    @property
+    def _heard(self) -> bool:
+        return self._writer is not None and not self._writer.is_closing()
 
     def say_used(self, at_s: float) -> bool:
         """Tell when this server was last used, unix seconds; False while nobody hears it."""
-        if self._writer is None or self._writer.is_closing():
-            return False
-        self._writer.write(b"%.3f\n" % at_s)
-        return True
+        self._used_s = max(self._used_s, at_s)
+        self._say()
+        return self._heard
+
+    def say_memory(self, used_mib: int) -> None:
+        """Tell how much memory is in use, MiB, where that is clearly more than it ever was."""
+        self._peak_mib = max(self._peak_mib, used_mib)
+        if self._peak_mib > self._told_mib * _HIGHER:
+            self._say()
 
     @contextlib.contextmanager
     def open(self, writer: asyncio.StreamWriter) -> Iterator[None]:
         """Let this connection be spoken in as long as the context is open."""
-        self._writer = writer
+        self._writer, self._said_s = writer, -math.inf
+        if self._peak_mib:  # the hub may be another process by now
+            self._say()
         try:
             yield
         finally:
             self._writer = None
+
+    def _say(self) -> None:
+        """Say all that there is, now or when it is time again."""
+        if not self._heard or self._later is not None:
+            return
+        wait_s = self._said_s + SAID_EVERY_S - time.monotonic()
+        if wait_s > 0:
+            self._later = asyncio.get_running_loop().call_later(wait_s, self._say_now)
+        else:
+            self._say_now()
+
+    def _say_now(self) -> None:
+        self._later = None
+        if self._writer is not None and self._heard:
+            self._said_s, self._told_mib = time.monotonic(), self._peak_mib
+            self._writer.write(b"%.3f %d\n" % (self._used_s, self._peak_mib))
 
 
 async def keep(api_url: str, token: str, log: Any, line: Line) -> None:
