@@ -11,6 +11,7 @@ from testbed.site import Person
 from testbed.waiting import wait_until
 
 _NAME = "planted"
+_PLANTED = f'JobBatchName == "{_NAME}"'
 _PARTITIONS = ("interactive", "batch", "short")
 
 
@@ -115,7 +116,17 @@ def _states(bed: Bed) -> str:
         ["squeue", "--all", "--noheader", "--array", f"--name={_NAME}", "--format=%i %T"],
     )
     condor = bed.exec(
-        "condor-ap", ["condor_q", "-allusers", "-af", "ClusterId", "ProcId", "JobStatus"]
+        "condor-ap",
+        [
+            "condor_q",
+            "-allusers",
+            "-constraint",
+            _PLANTED,
+            "-af",
+            "ClusterId",
+            "ProcId",
+            "JobStatus",
+        ],
     )
     if not (slurm.ok and condor.ok):
         raise TestbedError("the queues cannot be read", seen=slurm.stderr + condor.stderr)
@@ -124,7 +135,7 @@ def _states(bed: Bed) -> str:
 
 def _clear(bed: Bed) -> None:
     bed.exec("slurmctld", ["scancel", f"--name={_NAME}"])
-    bed.exec("condor-ap", ["condor_rm", "-constraint", f'JobBatchName == "{_NAME}"'])
+    bed.exec("condor-ap", ["condor_rm", "-constraint", _PLANTED])
     wait_until(lambda: not _states(bed).strip(), 90, what="the planted jobs are gone", poll_s=1)
 
 
@@ -141,9 +152,9 @@ def large(bed: Bed, person: str, *, accounts: int, partitions: int) -> Iterator[
     queues = [f"{_NAME}{number:03}" for number in range(partitions)]
     listed = ",".join(names)
 
-    def run(*argv: str, check: bool = True) -> None:
+    def run(*argv: str) -> None:
         done = bed.exec("slurmctld", list(argv), timeout_s=120)
-        if check and not done.ok:
+        if not done.ok:
             raise TestbedError(
                 f"{argv[0]} did not do it", seen=(done.stderr or done.stdout).strip()[-500:]
             )
@@ -156,7 +167,11 @@ def large(bed: Bed, person: str, *, accounts: int, partitions: int) -> Iterator[
             run("scontrol", "create", f"PartitionName={queue}", "Nodes=compute", *some)
         yield
     finally:
-        for queue in queues:
-            run("scontrol", "delete", f"PartitionName={queue}", check=False)
-        run("sacctmgr", "-i", "delete", "user", f"name={person}", f"account={listed}", check=False)
-        run("sacctmgr", "-i", "delete", "account", f"name={listed}", check=False)
+        last = [
+            *(("scontrol", "delete", f"PartitionName={queue}") for queue in queues),
+            ("sacctmgr", "-i", "delete", "user", f"name={person}", f"account={listed}"),
+            ("sacctmgr", "-i", "delete", "account", f"name={listed}"),
+        ]
+        for argv in last:  # what was never made cannot go either
+            with contextlib.suppress(TestbedError):
+                run(*argv)

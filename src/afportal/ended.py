@@ -111,6 +111,8 @@ class WithEnding:
 
     def had_memory(self, peak_mib: int) -> None:
         """Take the session's word for the most memory that it had at a time, MiB."""
+        if self.backend_name == "local":  # all sessions of a login node may be one control group
+            return
         self.peak_mib = max(self.peak_mib, peak_mib)
 
     def memory_ran_out(self, times: int) -> None:
@@ -121,6 +123,11 @@ class WithEnding:
             f", {times} times so far" if times > 1 else ""
         )
         self.log.warning("%s: %s", self._log_name, self.story.notice)
+        self.commit_state()
+
+    def commit_state(self) -> None:
+        """Keep what must outlive this hub process now."""
+        raise NotImplementedError
 
     def has_ended(self, cause: Cause, peak_mib: int | None = None) -> None:
         """Keep why a server that ran is no more; the first word of it counts.

@@ -22,6 +22,7 @@ import hashlib
 import json
 import secrets
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from jupyterhub import apihandlers
@@ -297,10 +298,20 @@ class SpawnHandler(_Handler):
         """Tell stamps, state and reason."""
         record = Portal.instance().records.get((user_name, server_name))
         if record is None:
+            record = self._kept(user_name, server_name)
+        if record is None:
             raise web.HTTPError(
                 404, f"no spawn of {user_name}/{server_name} since this hub started"
             )
         self._answer(record())
+
+    def _kept(self, user_name: str, server_name: str) -> Callable[[], dict[str, Any]] | None:
+        """Return the record of a server whose end an earlier hub process has kept."""
+        user = self.find_user(user_name)
+        if user is None or server_name not in user.orm_user.orm_spawners:
+            return None
+        spawner: PortalSpawner = user.spawners[server_name]
+        return spawner.record if spawner.ended is not None else None
 
     @needs_scope("delete:servers")
     async def delete(self, user_name: str, server_name: str = "") -> None:

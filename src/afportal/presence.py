@@ -14,6 +14,7 @@ from tornado.iostream import IOStream, StreamClosedError, UnsatisfiableReadError
 # `hub_activity_interval`), and when it has more memory than ever, each ten seconds at most.
 # One that never stops speaking is none of ours.
 LEAST_PAUSE_S = 5.0
+EARLY_LINES = 20
 _LONGEST_LINE = 64
 _MOST_MIB = 1 << 30
 
@@ -71,17 +72,18 @@ class Presence:
     ) -> None:
         # Whatever else is said ends it.
         with contextlib.suppress(StreamClosedError, UnsatisfiableReadError, ValueError):
-            heard_s = -math.inf
-            while True:
+            heard_s, early = -math.inf, 0
+            while early < EARLY_LINES:
                 line = await connection.read_until(b"\n", max_bytes=_LONGEST_LINE)
-                now_s = time.monotonic()
-                if now_s - heard_s < LEAST_PAUSE_S:
-                    break
-                heard_s = now_s
                 at, _, most = line.strip().partition(b" ")
                 at_s, most_mib = float(at), int(most or 0)
                 if not (0 <= at_s < math.inf and 0 <= most_mib <= _MOST_MIB):
                     break
+                now_s = time.monotonic()
+                if now_s - heard_s < LEAST_PAUSE_S:
+                    early += 1  # as after a stall of this hub, in which several lines came
+                    continue
+                heard_s, early = now_s, 0
                 if at_s:
                     used(min(at_s, time.time()))
                 if most_mib:

@@ -33,9 +33,10 @@ async def tell_place(
     pause_s = first_after_s
     while True:
         await asyncio.sleep(pause_s)
-        pause_s = every_s
         outlook = await watch.look() if waits() is not None else None
         found = outlook.queued(job_id) if outlook is not None else None
+        # Not found yet: the newest answer may be from before the submit.
+        pause_s = every_s if found is not None else first_after_s
         reason = waits()
         if found is None or reason is None:
             continue

@@ -31,7 +31,7 @@ class Deed:
     Args:
         at_s: unix seconds.
         server: `person/name`, as the job was submitted for.
-        what: "adopted", "cancelled", or "not cancelled".
+        what: "cancelled" or "not cancelled".
         why: the reason, or what stood in the way.
     """
 
@@ -52,6 +52,7 @@ class Round:
         took_s: how long it took.
         jobs: backend → this cell's jobs there; without a backend that did not answer.
         servers: servers of this cell with a job.
+        adopted: jobs that were there when this hub started, and whose servers it took over.
         suspects: jobs without a server that the next round will cancel.
     """
 
@@ -59,6 +60,7 @@ class Round:
     took_s: float
     jobs: Mapping[str, int]
     servers: int
+    adopted: int
     suspects: int
 
 
@@ -87,6 +89,7 @@ class Reconciler:
         self._suspects: set[tuple[str, str]] = set()
         self._soon = asyncio.Event()
         self.newest: Round | None = None
+        self._adopted = 0
         self.deeds: deque[Deed] = deque(maxlen=DEEDS_KEPT)
         self._task: asyncio.Task[None] | None = None
 
@@ -116,8 +119,7 @@ class Reconciler:
             jobs[name] = len(census)
             for job_id, status in census.items():
                 key = (name, job_id)
-                if at_once and key in owned:
-                    self._did(key, status, "adopted", "its server is this hub's, as it was before")
+                self._adopted += at_once and key in owned
                 if key in owned or status.standing in (Standing.GONE, Standing.ENDING):
                     continue
                 certain = at_once or status.server in served
@@ -136,10 +138,15 @@ class Reconciler:
                     self._did(key, status, "not cancelled", str(error))
                     suspects.add(key)
         self._suspects = suspects
-        self.newest = Round(began_s, time.time() - began_s, jobs, len(owned), len(suspects))
+        self.newest = Round(
+            began_s, time.time() - began_s, jobs, len(owned), self._adopted, len(suspects)
+        )
         return cancelled
 
     def _did(self, key: tuple[str, str], status: JobStatus, what: str, why: str) -> None:
+        # Of one that cannot be cancelled, round after round, only the newest try is kept.
+        for deed in [d for d in self.deeds if (d.backend, d.job_id) == key]:
+            self.deeds.remove(deed)
         self.deeds.append(Deed(time.time(), *key, status.server, what, why))
 
     def look_soon(self) -> None:

@@ -126,6 +126,7 @@ class PortalSpawner(StampedLifeCycle, Submits, CheckedOptions, WithEnding, Spawn
                 "said_hello": self.said_hello,
                 "node": self.node,
                 "memory_limit_mib": self.memory_limit_mib,
+                "notice": self.story.notice,
                 "phases": self.story.stamps.as_dict(),
             }
         elif self.ended is not None:
@@ -143,6 +144,7 @@ class PortalSpawner(StampedLifeCycle, Submits, CheckedOptions, WithEnding, Spawn
             self.node = str(state.get("node", ""))
             self.memory_limit_mib = int(state.get("memory_limit_mib", 0))
             self.story = SpawnStory(state.get("phases"))
+            self.story.notice = str(state.get("notice", ""))
             self._inherited = True
             self.portal.keep_record(self.user.name, self.name, self.record)
 
@@ -161,7 +163,7 @@ class PortalSpawner(StampedLifeCycle, Submits, CheckedOptions, WithEnding, Spawn
         self._forget_job()
         self.portal.credentials.session_over(self.user.name)
 
-    def _commit_state(self) -> None:
+    def commit_state(self) -> None:
         """Keep the job's id now: a hub that dies in the next instant must not orphan it."""
         self.orm_spawner.state = self.get_state()
         session = object_session(self.orm_spawner)
@@ -205,7 +207,7 @@ class PortalSpawner(StampedLifeCycle, Submits, CheckedOptions, WithEnding, Spawn
             self.portal.credentials.deliver(self.user.name, dask_life_s=life_s)
         )
         await self.submit(grant)
-        self._commit_state()
+        self.commit_state()
         self._submitted.set()
         self.story.reach("submitted")
         self.log.info("%s: %s job %s", self._log_name, self.backend_name, self.job_id)
@@ -338,7 +340,7 @@ class PortalSpawner(StampedLifeCycle, Submits, CheckedOptions, WithEnding, Spawn
             raise web.HTTPError(409, "this server is not being waited for")
         self.said_hello = True
         self.story.reach("hello")
-        self._commit_state()
+        self.commit_state()
         shown = f"[{host}]" if ":" in host else host
         scheme = "http" if self.portal.tls is None else "https"
         self._arrival.set_result(f"{scheme}://{shown}:{port}")
@@ -417,7 +419,9 @@ class PortalSpawner(StampedLifeCycle, Submits, CheckedOptions, WithEnding, Spawn
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
-        self.has_ended(Cause.STOPPED)
+        # JupyterHub marks a stop that somebody asked for; others are its own.
+        asked = getattr(self, "_stop_future", None) is not None
+        self.has_ended(Cause.STOPPED if asked else Cause.UNKNOWN)
         job_id, deadline = self.job_id, time.monotonic() + GONE_TIMEOUT_S
         self.monitor.follow(job_id)
         status = self.monitor.status(job_id)

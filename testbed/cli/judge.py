@@ -191,7 +191,7 @@ def form(
     ] = 10,
     states: Annotated[
         int,
-        typer.Option(min=0, help="States of both pools to try forecasts in; 1 min each."),
+        typer.Option(min=0, help="States of both pools to try forecasts in; 2 min each."),
     ] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Of the states.")] = 1,
     out: Annotated[

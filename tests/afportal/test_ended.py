@@ -39,6 +39,9 @@ class Server(WithEnding):
     def groups(self) -> frozenset[str]:
         return frozenset()
 
+    def commit_state(self) -> None:
+        pass
+
 
 def test_the_first_word_counts(catalogue: Catalogue) -> None:
     """What the scheduler said is not replaced by the stop that follows it."""

@@ -123,7 +123,8 @@ def test_a_memory_hog_is_told_its_real_limit() -> None:
     ("ad", "ending"),
     [
         ({"ExitCode": 3, "ExitBySignal": False}, Ending(Cause.EXITED, "exit code 3")),
-        ({"ExitBySignal": True, "ExitSignal": 9, "ResidentSetSize": 102401},
+        ({"ExitBySignal": True, "ExitSignal": 9, "ResidentSetSize": 125000,
+          "ResidentSetSize_RAW": 102401},
          Ending(Cause.EXITED, "signal 9", 101)),
         ({"RemoveReason": "via condor_rm (by user root)"},
          Ending(Cause.REMOVED, "removed: via condor_rm (by user root)")),

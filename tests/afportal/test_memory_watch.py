@@ -55,9 +55,16 @@ def test_another_groups_count_is_not_ours(tmp_path: Path) -> None:
     assert memory_watch.group_of(membership, root) is None
 
 
-def test_a_whole_machine_is_no_job(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("path", "counter"),
+    [
+        ("/", "memory/memory.oom_control"),
+        ("/system.slice/agent.service", "memory/system.slice/agent.service/memory.oom_control"),
+    ],
+)
+def test_a_whole_machine_is_no_job(tmp_path: Path, path: str, counter: str) -> None:
     """What everybody on a login node uses is not told as this session's."""
-    membership, root, _ = lay_out(tmp_path, "4:memory:/\n", "memory/memory.oom_control")
+    membership, root, _ = lay_out(tmp_path, f"4:memory:{path}\n", counter)
     group = memory_watch.group_of(membership, root)
     assert group is not None
     assert not group.own

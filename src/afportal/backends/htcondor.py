@@ -241,6 +241,7 @@ class HTCondorBackend:
                     "HoldReasonCode",
                     "LastHoldReasonCode",
                     "ResidentSetSize",
+                    "ResidentSetSize_RAW",
                 ],
                 match=1,
             ),
@@ -344,7 +345,8 @@ def _status(ad: classad2.ClassAd) -> JobStatus:
 
 
 def _ending(ad: classad2.ClassAd) -> Ending:
-    kib = ad.get("ResidentSetSize")
+    # A schedd rounds the one without _RAW up to steps of a quarter.
+    kib = ad.get("ResidentSetSize_RAW", ad.get("ResidentSetSize"))
     peak = -(-int(kib) // 1024) if kib else None
     held = ad.get("HoldReasonCode", ad.get("LastHoldReasonCode"))
     if ad.get("RemoveReason"):

@@ -364,7 +364,7 @@ class SlurmBackend:
         living = {i: s for i, s in states.items() if standing_of(s) is not Standing.GONE}
         self._ours = {i: ours for i, ours in self._ours.items() if i in living}
         self._ours |= {i: self._ours.get(i) or "" for i in living if i in followed}
-        unknown = [job_id for job_id in living if job_id not in self._ours]
+        unknown = [i for i in living if i not in followed and self._ours.get(i, "") == ""]
         await asyncio.gather(*map(self._learn_whose, unknown[:LEARNED_AT_ONCE]))
         return {
             job_id: JobStatus(job_id, standing_of(state), ", ".join(state), server=server)

@@ -100,7 +100,9 @@ class Outlook:
         if mine is None:
             return None
         ahead = sum(
-            not w.blocked and w.ask.partition == mine.ask.partition and w.priority > mine.priority
+            not w.blocked
+            and (w.ask.partition, w.ask.reserved) == (mine.ask.partition, mine.ask.reserved)
+            and w.priority > mine.priority
             for w in self.pool.waiting
         )
         at_s = self._starts_s.get(job)

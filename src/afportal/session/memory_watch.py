@@ -25,7 +25,7 @@ class Group:
     Args:
         folder: where its files are.
         version: 1 or 2.
-        own: it is not a whole machine's or container's.
+        own: it is not a whole machine's, container's or service's.
     """
 
     folder: Path
@@ -56,16 +56,21 @@ def group_of(
     for line in membership.read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         if "memory" in controllers.split(","):
-            found = Group(root / "memory" / path.lstrip("/"), 1, path != "/")
+            found = Group(root / "memory" / path.lstrip("/"), 1, _jobs_own(path))
             file = found.folder / "memory.oom_control"
         elif not controllers:
-            found = Group(root / path.lstrip("/"), 2, path != "/")
+            found = Group(root / path.lstrip("/"), 2, _jobs_own(path))
             file = found.folder / "memory.events.local"
         else:
             continue
         if file.is_file():
             return found
     return None
+
+
+def _jobs_own(path: str) -> bool:
+    """Tell whether this is likely one job's group: daemons without such have systemd's."""
+    return path != "/" and not path.endswith(".service")
 
 
 async def watch(
