@@ -1,6 +1,7 @@
 """What the reconciler did about jobs without a server, as who runs the facility sees it."""
 
 import pytest
+import requests
 
 from testbed import orphans
 from testbed.bed import Bed
@@ -41,6 +42,19 @@ def test_a_job_without_a_server_is_cancelled_and_shown(
     told = logins.observer(cell).get_json("/hub/api/af/reconciler")
     assert [deed["what"] for deed in told["deeds"] if deed["job_id"] == job_id] == ["cancelled"]
     assert told["round"]["took_s"] < 60
+    # Every one of the scopes is needed, not any of them.
+    heidi = logins.client("heidi", hub=hub)
+    made = heidi.request(
+        "POST", "/hub/api/users/heidi/tokens", json={"scopes": ["read:metrics"], "expires_in": 300}
+    )
+    assert made.status_code == 201, made.text
+    narrow = requests.get(
+        f"{heidi.url}/hub/api/af/reconciler",
+        headers={"Authorization": f"token {made.json()['token']}"},
+        verify=site.verify,
+        timeout=60,
+    )
+    assert narrow.status_code == 403, narrow.text
     logins.client("dave", hub=hub)
     answer = logins.browser("dave").get(f"{site.entry_url(hub)}/hub/af/jobs", timeout=60)
     assert answer.status_code in (403, 404)

@@ -16,6 +16,7 @@ new.write_text(sys.argv[2])
 new.replace(sys.argv[1])
 """
 _DELAY = "/srv/hub/data/planted-delay-s"
+_IDLE = "/srv/hub/data/planted-idle-min"
 
 Fault = Callable[..., contextlib.AbstractContextManager[None]]
 
@@ -47,23 +48,39 @@ def delayed_spawns(bed: Bed, seconds: float) -> Iterator[None]:
 
     Source: `planted_delay` in compose/hub/config/jupyterhub_config.py; ends by itself after 15 min.
     """
+    with _planted(bed, _DELAY, f"{seconds:.3f}"):
+        yield
+
+
+@contextlib.contextmanager
+def impatience(bed: Bed, end_after_min: float, warn_min: float) -> Iterator[None]:
+    """The testbed's hubs end a server that nobody used for so long, and warn so long before.
+
+    Source: `planted_idle` in compose/hub/config/jupyterhub_config.py; ends by itself after 15 min.
+    """
+    with _planted(bed, _IDLE, f"{end_after_min} {warn_min}"):
+        yield
+
+
+@contextlib.contextmanager
+def _planted(bed: Bed, file: str, words: str) -> Iterator[None]:
     hubs = [name for name in bed.services() if name.startswith("hub-") and bed.health(name).ok]
     try:
         for hub in hubs:
-            done = bed.exec(hub, ["python3", "-c", _WRITE, _DELAY, f"{seconds:.3f}"])
+            done = bed.exec(hub, ["python3", "-c", _WRITE, file, words])
             if not done.ok:
-                raise TestbedError(f"no delay could be planted in {hub}", seen=done.stderr)
+                raise TestbedError(f"nothing could be planted in {hub}", seen=done.stderr)
         yield
     finally:
         left = []
         for hub in hubs:
             try:
-                if not bed.exec(hub, ["rm", "-f", _DELAY]).ok:
+                if not bed.exec(hub, ["rm", "-f", file]).ok:
                     left.append(hub)
             except TestbedError:
                 left.append(hub)
         if left:
-            say(f"the planted delay stays in {', '.join(left)} for up to 15 min")
+            say(f"{file} stays in {', '.join(left)} for up to 15 min")
 
 
 FAULTS: dict[str, Fault] = {"kill": kill, "pause": pause, "stop": stop}

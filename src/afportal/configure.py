@@ -11,6 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 from afportal.broken_connections import stay_apart
+from afportal.idle import of_this_hub
 from afportal.portal import Portal
 from afportal.reconciler import Reconciler
 
@@ -146,6 +147,8 @@ def _when_started(portal: Portal) -> None:
 
         portal.reconciler = Reconciler(portal.monitors, owned)
         portal.reconciler.start()
+        idle = of_this_hub(hub, lambda: portal.idle_settings())
+        portal.idle = asyncio.create_task(idle.run(), name="idle servers")
         if portal.credentials.data is not None:
             await portal.credentials.data.sweep_for_ever()
 

@@ -25,6 +25,7 @@ _TITLES = {
     Cause.REMOVED: "It was removed from the queue",
     Cause.EXITED: "It ended by itself",
     Cause.STOPPED: "It was stopped",
+    Cause.IDLE: "Nobody used it",
     Cause.UNKNOWN: "It is not running any more",
 }
 

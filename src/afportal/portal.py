@@ -76,6 +76,18 @@ class TlsSettings(Settings):
     cell: Path
 
 
+class IdleSettings(Settings):
+    """When a server that nobody uses is ended.
+
+    Args:
+        end_after_min: after so many minutes without use; 0: never. A kernel that computes is use.
+        warn_min: so many minutes before that its person is warned.
+    """
+
+    end_after_min: float = Field(default=480, ge=0)
+    warn_min: float = Field(default=15, gt=0)
+
+
 class PortalSettings(Settings):
     """portal.yaml.
 
@@ -85,6 +97,7 @@ class PortalSettings(Settings):
         catalogue: file of the catalogue, relative to portal.yaml.
         backends: what this hub offers, the default first.
         credentials: who makes the person's own tokens for a session, whatever it runs on.
+        idle: when a server that nobody uses is ended.
         tls: the hub's keys; without them it listens in clear, and somebody else must make
             the network private.
 
@@ -97,6 +110,7 @@ class PortalSettings(Settings):
     catalogue: Path
     backends: dict[BackendName, BackendSettings]
     credentials: CredentialSettings = CredentialSettings()
+    idle: IdleSettings = IdleSettings()
     tls: TlsSettings | None = None
 
 
@@ -229,6 +243,9 @@ class Portal:
             expect(name)
         self.monitors = {name: QueueMonitor(backend) for name, backend in self.backends.items()}
         self.reconciler: Reconciler | None = None
+        self.idle: asyncio.Task[None] | None = None
+        # A facility may put in what changes with the day.
+        self.idle_settings: Callable[[], IdleSettings] = lambda: settings.idle
         self.pools = {name: PoolWatch(backend) for name, backend in self.backends.items()}
         self.records: OrderedDict[tuple[str, str], Callable[[], dict[str, Any]]] = OrderedDict()
         self.usage = Usage()

@@ -24,7 +24,8 @@ class Presence:
 
     All that is said in it is when the server was last used, in unix seconds, and the most memory
     that it had, MiB, a line now and then: a request each time would cost the hub hundreds of
-    times as much.
+    times as much. The hub tells it when it will be ended because nobody uses it ("idle", unix
+    seconds), which asks at the same time when it was last used.
 
     Args:
         lost: called when the connection has ended, and not from here.
@@ -57,6 +58,14 @@ class Presence:
         task = asyncio.get_running_loop().create_task(self._watch(connection, used, peak))
         self._watching.add(task)
         task.add_done_callback(self._watching.discard)
+
+    def say(self, words: str) -> None:
+        """Tell the session something in a line, if it is there."""
+        if self._held is not None:
+            with contextlib.suppress(StreamClosedError):
+                written = self._held.write(words.encode() + b"\n")
+                # A connection that ends meanwhile is noticed where it is read.
+                written.add_done_callback(lambda done: done.exception())
 
     def end(self) -> None:
         """Close the connection; that is no sign of anything."""

@@ -399,12 +399,20 @@ class PortalSpawner(StampedLifeCycle, Submits, CheckedOptions, WithEnding, Spawn
             return None
         return 1
 
-    def end_session(self, reason: str) -> None:
+    def warn_idle(self, ends_s: float) -> None:
+        """Tell the session when it will be ended, and so ask when it was last used."""
+        self.presence.say(f"idle {ends_s:.0f}")
+
+    def end_idle(self, idle_s: float) -> None:
+        """End a server that nobody used for so long."""
+        self.end_session(f"nobody used it for {idle_s / 3600:.1f} hours", Cause.IDLE)
+
+    def end_session(self, reason: str, cause: Cause = Cause.REMOVED) -> None:
         """End the server's job for a reason of the portal's own; returns before it has ended."""
 
         async def end() -> None:
             known = self.monitor.status(self.job_id)
-            await self._finish(reason)
+            await self._finish(reason, cause)
             with self.monitor.urgent(), contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(GONE_TIMEOUT_S):
                     await self.monitor.changed(self.job_id, known)

@@ -227,6 +227,32 @@ def test_the_most_memory_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     run(scenario)
 
 
+def test_the_hub_is_heard() -> None:
+    """What it says comes word by word, and no header is taken for it."""
+
+    async def scenario() -> None:
+        hub = Hub()
+        said: list[list[str]] = []
+        told = asyncio.Event()
+
+        def heard(words: list[str]) -> None:
+            said.append(words)
+            if words == ["over"]:
+                told.set()
+
+        session = asyncio.create_task(presence.keep(hub.url, "secret", LOG, hub.line, heard))
+        await hub.held.acquire()
+        hub.presence.say("idle 1800000000")
+        hub.presence.say("over")
+        await told.wait()
+        assert said == [["idle", "1800000000"], ["over"]]
+        session.cancel()
+        hub.presence.end()
+        hub.presence.say("nobody hears this")
+
+    run(scenario)
+
+
 def test_a_time_to_come_is_now() -> None:
     async def scenario() -> None:
         hub = Hub()

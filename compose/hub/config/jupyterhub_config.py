@@ -7,6 +7,7 @@ from pathlib import Path
 
 from afportal.configure import configure
 from afportal.hubs import read_hubs
+from afportal.portal import IdleSettings
 
 c = get_config()  # noqa: F821 - given by JupyterHub
 HUB, INSTANCE = os.environ["AF_HUB"], os.environ["AF_INSTANCE"]
@@ -30,7 +31,7 @@ def stand_ins_wanted() -> bool:
 
 hub = read_hubs("/etc/afportal/hubs.yaml").hub(HUB)
 stand_ins = stand_ins_wanted()
-configure(
+portal = configure(
     c,
     "/etc/afportal/portal.yaml",
     cell=INSTANCE,
@@ -56,18 +57,33 @@ c.ConfigurableHTTPProxy.api_url = f"https://chp-{INSTANCE}:8001"
 c.ConfigurableHTTPProxy.auth_token = secret(CELL / "keys/proxy_auth_token")
 
 
+def planted(name: str) -> list[float]:
+    """Return what the harness planted here; nothing of what a run left behind that was killed."""
+    try:
+        file = CELL / name
+        fresh = time.time() - file.stat().st_mtime < 900
+        return [float(word) for word in file.read_text().split()] if fresh else []
+    except FileNotFoundError:
+        return []
+
+
 async def planted_delay(spawner):
     """Wait as `testbed gate --self-check` says, so that it can see whether the gate notices."""
-    try:
-        planted = CELL / "planted-delay-s"
-        # One that was left behind by a check that was killed does not last.
-        if time.time() - planted.stat().st_mtime < 900:
-            spawner.log.warning("a delay is planted here: %s s", planted.read_text())
-            await asyncio.sleep(float(planted.read_text()))
-    except FileNotFoundError:
-        pass
+    for seconds in planted("planted-delay-s"):
+        spawner.log.warning("a delay is planted here: %s s", seconds)
+        await asyncio.sleep(seconds)
 
 
+def planted_idle() -> IdleSettings:
+    """Return when unused servers are ended: as portal.yaml says, or as a scenario wants it now."""
+    match planted("planted-idle-min"):
+        case [end_after_min, warn_min]:
+            return IdleSettings(end_after_min=end_after_min, warn_min=warn_min)
+        case _:
+            return portal.settings.idle
+
+
+portal.idle_settings = planted_idle
 c.PortalSpawner.pre_spawn_hook = planted_delay
 
 c.JupyterHub.allow_named_servers = True

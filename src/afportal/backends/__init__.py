@@ -36,6 +36,7 @@ class Cause(StrEnum):
     REMOVED = "removed"
     EXITED = "exited"
     STOPPED = "stopped"
+    IDLE = "idle"
 
 
 @dataclass(frozen=True)

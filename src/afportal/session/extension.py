@@ -92,9 +92,23 @@ async def _start_jupyter_server_extension(server: Any) -> None:
         server.af_renewing = asyncio.create_task(server.af_renewal.run(ask, server.log))
         server.af_presence = asyncio.create_task(
             presence.keep(
-                os.environ["JUPYTERHUB_API_URL"], _token(server), server.log, server.af_line
+                os.environ["JUPYTERHUB_API_URL"],
+                _token(server),
+                server.log,
+                server.af_line,
+                functools.partial(_heard, server),
             )
         )
+
+
+def _heard(server: Any, words: list[str]) -> None:
+    """Answer the hub, which is about to end this server because nobody uses it."""
+    match words:
+        case ["idle", ends_s]:
+            used_s = launcher.last_used_s(server)
+            server.log.warning("the hub ends this server at %s unless it is used", ends_s)
+            if used_s is not None:
+                server.af_line.say_used(used_s)
 
 
 async def _watch_memory(server: Any) -> None:

@@ -175,27 +175,27 @@ def started() -> None:
     gc.enable()
 
 
-def any_busy(kernels: Any) -> bool:
-    """Return whether a kernel of this server (a `MappingKernelManager`) computes now."""
-    return any(
-        getattr(kernels.get_kernel(kernel), "execution_state", "") == "busy"
-        for kernel in kernels.list_kernel_ids()
-    )
-
-
-def _told_in(line: Line, by_request: Callable[[Any], Awaitable[None]]) -> Any:
-    """Have JupyterHub's extension tell when the server was used in the connection that is held.
+def last_used_s(server: Any) -> float | None:
+    """Return when a `ServerApp` was last used, unix seconds; None: it does not know.
 
     A kernel that computes is in use, whether or not it prints anything.
     """
+    kernels = server.kernel_manager
+    if any(
+        getattr(kernels.get_kernel(kernel), "execution_state", "") == "busy"
+        for kernel in kernels.list_kernel_ids()
+    ):
+        return time.time()
+    last = server.web_app.last_activity()
+    return last.timestamp() if last is not None and last.tzinfo is not None else None
+
+
+def _told_in(line: Line, by_request: Callable[[Any], Awaitable[None]]) -> Any:
+    """Have JupyterHub's extension tell when the server was used in the connection that is held."""
 
     async def notify_activity(self: Any) -> None:
-        last = self.serverapp.web_app.last_activity()
-        if last is None or last.tzinfo is None:
-            await by_request(self)
-            return
-        busy = any_busy(self.serverapp.kernel_manager)
-        if not line.say_used(time.time() if busy else last.timestamp()):
+        last_s = last_used_s(self.serverapp)
+        if last_s is None or not line.say_used(last_s):
             await by_request(self)
 
     return notify_activity

@@ -11,7 +11,7 @@ import math
 import random
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -82,23 +82,34 @@ class Line:
             self._writer.write(b"%.3f %d\n" % (self._used_s, self._peak_mib))
 
 
-async def keep(api_url: str, token: str, log: Any, line: Line) -> None:
+def _nothing(_words: list[str]) -> None:
+    pass
+
+
+async def keep(
+    api_url: str,
+    token: str,
+    log: Any,
+    line: Line,
+    heard: Callable[[list[str]], None] = _nothing,
+) -> None:
     """Hold a connection to the hub open for ever; open it again when it has ended.
 
     Args:
         api_url: the hub's API.
         token: the server's own.
         line: can be spoken in while it is held.
+        heard: called with the words of each line that the hub says.
     """
     while True:
         try:
-            await _hold(api_url, token, line)
+            await _hold(api_url, token, line, heard)
         except (OSError, TimeoutError, ValueError) as error:
             log.debug("no connection is held with the hub: %s", error)
         await asyncio.sleep(random.uniform(*AGAIN_S))  # noqa: S311 - nothing secret
 
 
-async def _hold(api_url: str, token: str, line: Line) -> None:
+async def _hold(api_url: str, token: str, line: Line, heard: Callable[[list[str]], None]) -> None:
     url = urlsplit(api_url)
     secure = url.scheme == "https"
     async with asyncio.timeout(ANSWER_TIMEOUT_S):
@@ -119,10 +130,13 @@ async def _hold(api_url: str, token: str, line: Line) -> None:
         writer.write(_head(f"POST {url.path}/af/presence HTTP/1.1", headers) + b"{}")
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
             status = (await reader.readline()).decode("latin-1").split()
+            while (await reader.readline()).strip():  # headers
+                pass
         if status[1:2] != ["200"]:
             raise ValueError(f"it answers {' '.join(status) or 'nothing'}")
         with line.open(writer):
-            await reader.read()
+            while said := await reader.readline():
+                heard(said.decode("latin-1").split())
     finally:
         writer.close()
 
