@@ -8,6 +8,7 @@ process they left.
     GET    /sessions      -> {"sessions": {id: {"server", "cell", "pid", "started_s"}},
                               "ended": {id: reason}}
     DELETE /sessions/ID   {} -> {}
+    POST   /homes         {"person", "programs"} -> what `afportal.home_check` sees
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import argparse
 import contextlib
 import logging
 import os
+import pwd
 import secrets
 import shutil
 import signal
@@ -28,6 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from afportal import home_check
 from afportal.people import account_of
 from afportal.signed_http import Refused, Request, SignedServer, listening, read_secret
 
@@ -117,7 +120,28 @@ class Sessions:
         if request.method == "DELETE" and request.path.startswith("/sessions/"):
             self._end(request.path.removeprefix("/sessions/"))
             return {}
-        raise Refused("POST, GET or DELETE of /sessions", 404)
+        if (request.method, request.path) == ("POST", "/homes"):
+            return self._home(request.body)
+        raise Refused("POST, GET or DELETE of /sessions, POST of /homes", 404)
+
+    def _home(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        programs = body.get("programs")
+        if (
+            set(body) != {"person", "programs"}
+            or not isinstance(body["person"], str)
+            or not isinstance(programs, list)
+            or not all(isinstance(path, str) for path in programs)
+        ):
+            raise Refused("exactly these are taken: person, and programs, a list of paths")
+        return home_check.look(
+            body["person"], self._account(body["person"]).pw_dir, tuple(programs)
+        ).as_dict()
+
+    def _account(self, person: str) -> pwd.struct_passwd:
+        try:
+            return account_of(person, group=self._group, min_uid=self._min_uid)
+        except LookupError as error:
+            raise Refused(str(error), 403) from error
 
     def _start(self, body: Mapping[str, Any]) -> str:
         if set(body) != set(_WANTED):
@@ -130,10 +154,7 @@ class Sessions:
             raise Refused(f"{argv[:1]} is not a session program of this login node", 403)
         if not all(isinstance(item, str) for item in [*argv, *environment, *environment.values()]):
             raise Refused("argv and environment hold strings only")
-        try:
-            account = account_of(body["person"], group=self._group, min_uid=self._min_uid)
-        except LookupError as error:
-            raise Refused(str(error), 403) from error
+        account = self._account(body["person"])
         session_id = secrets.token_hex(8)
         base = {
             "HOME": account.pw_dir, "USER": account.pw_name, "LOGNAME": account.pw_name,

@@ -38,7 +38,9 @@ QUERIES = Counter(
     "afportal_scheduler_queries", "Queries sent to a scheduler", ["scheduler", "kind"]
 )
 SPAWNS_FAILED = Counter("afportal_spawns_failed", "Spawns that failed", ["backend", "cause"])
-CAUSES = ("options", "account", "refused", "scheduler", "held", "ended", "cancelled")
+CAUSES = (
+    "options", "account", "preflight", "refused", "scheduler", "held", "ended", "cancelled",
+)  # fmt: skip
 FOLLOWED = Gauge(
     "afportal_queue_followed_jobs", "Jobs that a queue monitor asks for", ["scheduler"]
 )

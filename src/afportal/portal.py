@@ -21,6 +21,7 @@ from afportal.credentials.settings import CredentialSettings, MinterSettings, Se
 from afportal.offers import Person, place_of
 from afportal.phases import expect
 from afportal.pool.watch import PoolWatch
+from afportal.preflight import ANSWER_TIMEOUT_S, Preflight
 from afportal.queue_monitor import QueueMonitor
 from afportal.reconciler import Reconciler
 from afportal.signed_client import SignedClient
@@ -76,6 +77,21 @@ class TlsSettings(Settings):
     cell: Path
 
 
+class PreflightSettings(Settings):
+    """Who looks before a submit whether a server could start: an agent on a node with the homes.
+
+    Args:
+        least_free_mib: so much a home must have free.
+        programs: look for the environment's Python too; where that node has the same software as
+            those that run servers.
+    """
+
+    url: str
+    secret_file: Path
+    least_free_mib: int = Field(default=10, ge=0)
+    programs: bool = False
+
+
 class IdleSettings(Settings):
     """When a server that nobody uses is ended.
 
@@ -98,6 +114,7 @@ class PortalSettings(Settings):
         backends: what this hub offers, the default first.
         credentials: who makes the person's own tokens for a session, whatever it runs on.
         idle: when a server that nobody uses is ended.
+        preflight: who looks before a submit whether a server could start; default nobody.
         tls: the hub's keys; without them it listens in clear, and somebody else must make
             the network private.
 
@@ -111,6 +128,7 @@ class PortalSettings(Settings):
     backends: dict[BackendName, BackendSettings]
     credentials: CredentialSettings = CredentialSettings()
     idle: IdleSettings = IdleSettings()
+    preflight: PreflightSettings | None = None
     tls: TlsSettings | None = None
 
 
@@ -150,10 +168,26 @@ def read_settings(
 
 
 def signed_client(
-    settings: MinterSettings | LocalSettings, tls: ssl.SSLContext | None
+    settings: MinterSettings | LocalSettings | PreflightSettings,
+    tls: ssl.SSLContext | None,
+    *,
+    timeout_s: float = 10.0,
 ) -> SignedClient:
     """Build the client of a signed service."""
-    return SignedClient(settings.url, read_secret(settings.secret_file), tls=tls)
+    secret = read_secret(settings.secret_file)
+    return SignedClient(settings.url, secret, timeout_s=timeout_s, tls=tls)
+
+
+def make_preflight(settings: PortalSettings, tls: ssl.SSLContext | None) -> Preflight | None:
+    """Build who looks before a submit, if the facility has such a one."""
+    wanted = settings.preflight
+    if wanted is None:
+        return None
+    return Preflight(
+        signed_client(wanted, tls, timeout_s=ANSWER_TIMEOUT_S),
+        least_free_mib=wanted.least_free_mib,
+        programs=wanted.programs,
+    )
 
 
 def make_backend(
@@ -234,8 +268,10 @@ class Portal:
         backends: Mapping[str, Backend],
         credentials: Credentials | None = None,
         tls: CellTls | None = None,
+        preflight: Preflight | None = None,
     ) -> None:
         self.settings = settings
+        self.preflight = preflight
         self.tls = tls
         self.catalogue = catalogue
         self.backends = dict(backends)
@@ -271,7 +307,8 @@ class Portal:
             str(n): make_backend(b, settings.cell, asking) for n, b in settings.backends.items()
         }
         credentials = make_credentials(settings, asking)
-        cls._instance = cls(settings, catalogue, made, credentials, tls)
+        preflight = make_preflight(settings, asking)
+        cls._instance = cls(settings, catalogue, made, credentials, tls, preflight)
         return cls._instance
 
     @classmethod
@@ -333,3 +370,5 @@ class Portal:
         await asyncio.gather(*(m.close() for m in self.monitors.values()))
         await asyncio.gather(*(p.close() for p in self.pools.values()))
         await asyncio.gather(*(b.close() for b in self.backends.values()))
+        if self.preflight is not None:
+            self.preflight.close()

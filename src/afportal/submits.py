@@ -51,6 +51,7 @@ class Submits:
         Each try has a code of its own: if one reached the scheduler whose answer was lost,
         that job's code is void, and the reconciler is told to remove it.
         """
+        await self._look_ahead(grant)
         in_doubt = False
         deadline = time.monotonic() + SUBMIT_PATIENCE_S
         while True:
@@ -69,6 +70,14 @@ class Submits:
                 self.story.tell("The scheduler does not answer; trying again", 8)
                 in_doubt = True
             await asyncio.sleep(SUBMIT_PAUSE_S)  # nothing tells when a scheduler is back
+
+    async def _look_ahead(self, grant: offers.Grant) -> None:
+        """Refuse what could not start for a reason that can be seen now."""
+        if self.portal.preflight is None or grant.environment.stand_in:
+            return
+        python = f"{grant.environment.prefix}/bin/python"
+        if found := await self.portal.preflight.problems(self.user.name, python):
+            raise self.failure("preflight", "; ".join(found))
 
     def _job_request(self, grant: offers.Grant) -> JobRequest:
         person = self.user.name

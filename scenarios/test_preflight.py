@@ -1,0 +1,70 @@
+"""What would keep a server from starting is told before anything is submitted."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from testbed import orphans
+from testbed.bed import Bed
+from testbed.hub_client import HubClient, SpawnFailed, SpawnRefused
+from testbed.logins import Logins
+from testbed.site import Site
+
+pytestmark = pytest.mark.needs("front_door", "faults")
+
+
+@contextlib.contextmanager
+def small_home(bed: Bed, site: Site, name: str) -> Iterator[None]:
+    """As the login node sees it, a home on a filesystem of its own with no room left."""
+    person = site.person(name)
+    home = f"/home/{name}"
+    options = f"size=64k,mode=0700,uid={person.uid},gid={person.gid}"
+
+    def as_root(*argv: str) -> None:
+        done = bed.exec("login-node", list(argv), user="root", privileged=True)
+        assert done.ok, done.stderr
+
+    as_root("mount", "-t", "tmpfs", "-o", options, "tmpfs", home)
+    try:
+        yield
+    finally:
+        as_root("umount", home)
+
+
+def refusal(client: HubClient, backend: str, site: Site) -> str:
+    with pytest.raises((SpawnFailed, SpawnRefused)) as failure:
+        client.spawn({"backend": backend, **site.backend(backend).options})
+    return str(failure.value)
+
+
+def test_a_full_home_is_told_and_nothing_is_submitted(
+    bed: Bed,
+    site: Site,
+    logins: Logins,
+    batch_backend: str,
+    stopped_after: Callable[..., HubClient],
+) -> None:
+    """The message names the home, what is free and what is needed; with room it starts."""
+    client = stopped_after(logins.client("frank", batch_backend))
+    before = {job.job_id for job in orphans.jobs(bed)}
+    with small_home(bed, site, "frank"):
+        told = refusal(client, batch_backend, site)
+    assert "your home /home/frank is full: 0 MiB free, and a server needs 10 MiB" in told
+    assert {job.job_id for job in orphans.jobs(bed)} <= before
+    client.spawn({"backend": batch_backend, **site.backend(batch_backend).options})
+
+
+def test_a_missing_environment_is_told(
+    bed: Bed, site: Site, logins: Logins, stopped_after: Callable[..., HubClient]
+) -> None:
+    """Where the login node has no such Python, no node has it."""
+    client = stopped_after(logins.client("frank", "slurm"))
+    python = "/opt/envs/notebook/bin/python"
+    hidden = bed.exec("login-node", ["mv", python, f"{python}.away"], user="root")
+    assert hidden.ok, hidden.stderr
+    try:
+        told = refusal(client, "slurm", site)
+    finally:
+        assert bed.exec("login-node", ["mv", f"{python}.away", python], user="root").ok
+    assert f"{python} is missing" in told

@@ -1,0 +1,78 @@
+"""Looks before a submit whether a server could start at all: a clear refusal, no failed job.
+
+A node that has the homes is asked (the login node's agent). Where it does not answer in time
+nothing is refused: the job itself shows what is wrong then.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from afportal.signed_client import ServiceError, SignedClient
+
+log = logging.getLogger(__name__)
+
+ANSWER_TIMEOUT_S = 2.0
+
+
+class Preflight:
+    """Asks one agent.
+
+    Args:
+        client: signs requests to the agent; gives up after `ANSWER_TIMEOUT_S`.
+        least_free_mib: so much a home must have free for a server to start, MiB.
+        programs: also ask whether an environment's Python is there; where the agent's node has
+            the same software as those that run servers.
+    """
+
+    def __init__(self, client: SignedClient, *, least_free_mib: int, programs: bool) -> None:
+        self._client = client
+        self._least_free_mib = least_free_mib
+        self._programs = programs
+
+    async def problems(self, person: str, python: str) -> list[str]:
+        """Return what stands in the way of a server of this person's, in words; none if unknown."""
+        wanted = [python] if self._programs else []
+        try:
+            seen = await self._client.call(
+                "POST", "/homes", {"person": person, "programs": wanted}
+            )  # fmt: skip
+        except ServiceError as error:
+            log.warning("preflight of %s: %s", person, error)
+            return []
+        return told(seen, self._least_free_mib)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+
+def told(seen: Mapping[str, Any], least_free_mib: int) -> list[str]:
+    """Put what an agent saw in words: what is wrong, the limit, and the cure.
+
+    Args:
+        seen: a `HomeCheck` as JSON.
+    """
+    home = seen["home"]
+    if not seen["there"]:
+        return [f"your home {home} is not there; ask your facility"]
+    found = []
+    if seen["quota"]:
+        found.append(
+            f"the quota of your home is used up: {'; '.join(seen['quota'])}; "
+            "delete something there, or ask your facility for more"
+        )
+    elif seen["free_mib"] < least_free_mib or seen["free_files"] == 0:
+        files = "no file" if seen["free_files"] == 0 else f"{seen['free_mib']} MiB"
+        found.append(
+            f"your home {home} is full: {files} free, and a server needs {least_free_mib} MiB; "
+            "delete something there"
+        )
+    if seen["missing"]:
+        found.append(
+            f"the environment is not there: {', '.join(seen['missing'])} is missing or may not be "
+            "run; choose another one, or tell your facility"
+        )
+    return found
