@@ -1,12 +1,13 @@
 """What the reconciler did about jobs without a server, as who runs the facility sees it."""
 
 import pytest
-import requests
 
 from testbed import orphans
 from testbed.bed import Bed
+from testbed.hub_client import HubClient
 from testbed.logins import Logins
 from testbed.promises import expect_within
+from testbed.secret import Secret
 from testbed.site import Site
 
 pytestmark = [pytest.mark.needs("front_door", "slurm", "faults"), pytest.mark.timeout(400)]
@@ -48,13 +49,11 @@ def test_a_job_without_a_server_is_cancelled_and_shown(
         "POST", "/hub/api/users/heidi/tokens", json={"scopes": ["read:metrics"], "expires_in": 300}
     )
     assert made.status_code == 201, made.text
-    narrow = requests.get(
-        f"{heidi.url}/hub/api/af/reconciler",
-        headers={"Authorization": f"token {made.json()['token']}"},
-        verify=site.verify,
-        timeout=60,
-    )
-    assert narrow.status_code == 403, narrow.text
+    token = Secret(made.json()["token"])
+    narrow = HubClient(site.api_url(hub), "heidi", token, verify=site.verify)
+    answer = narrow.request("GET", "/hub/api/af/reconciler")
+    assert answer.status_code == 403, answer.text
+    narrow.close()
     logins.client("dave", hub=hub)
     answer = logins.browser("dave").get(f"{site.entry_url(hub)}/hub/af/jobs", timeout=60)
     assert answer.status_code in (403, 404)

@@ -167,7 +167,6 @@ class Bed:
         index: int = 1,
         environment: Mapping[str, str] | None = None,
         timeout_s: float = 60,
-        privileged: bool = False,
     ) -> Completed:
         """Run a command in a service's container and wait for its end.
 
@@ -175,7 +174,6 @@ class Bed:
             user: A name or uid that the container knows; default the image's own.
             index: Which of the service's containers, from 1.
             timeout_s: The command is ended after that, and the call raises.
-            privileged: It may do what the container's own processes may not, such as mount.
 
         Raises:
             TestbedError: The container does not run, or the command took too long.
@@ -191,11 +189,7 @@ class Bed:
         bounded = ["timeout", "-k", "5", f"{timeout_s:g}", *argv]
         started = time.monotonic()
         handle = api.exec_create(
-            container.id,
-            bounded,
-            user=user or "",
-            environment=dict(environment or {}),
-            privileged=privileged,
+            container.id, bounded, user=user or "", environment=dict(environment or {})
         )["Id"]
         pool = concurrent.futures.ThreadPoolExecutor(max_workers=1)
         future = pool.submit(api.exec_start, handle, demux=True)
