@@ -51,6 +51,7 @@ def test_a_job_without_a_server_is_cancelled_and_shown(
     assert made.status_code == 201, made.text
     token = Secret(made.json()["token"])
     narrow = HubClient(site.api_url(hub), "heidi", token, verify=site.verify)
+    assert narrow.request("GET", "/hub/api/af/queue").status_code == 200
     answer = narrow.request("GET", "/hub/api/af/reconciler")
     assert answer.status_code == 403, answer.text
     narrow.close()

@@ -46,7 +46,7 @@ def drawn(random: Random) -> list[Filler]:
             fillers.append(
                 Filler(
                     "slurm", random.randint(1, 24 // cores), cores,
-                    random.choice((256, 1024, 2048)) * cores, random.randint(3, 9), partition,
+                    random.choice((256, 1024, 2048)) * cores, random.randint(7, 9), partition,
                 )
             )  # fmt: skip
     if random.random() < 0.8:

@@ -147,7 +147,7 @@ def _when_started(portal: Portal) -> None:
 
         portal.reconciler = Reconciler(portal.monitors, owned)
         portal.reconciler.start()
-        idle = of_this_hub(hub, lambda: portal.idle_settings())
+        idle = of_this_hub(hub, lambda: portal.idle_settings(), portal.usage.write)
         portal.idle = asyncio.create_task(idle.run(), name="idle servers")
         if portal.credentials.data is not None:
             await portal.credentials.data.sweep_for_ever()

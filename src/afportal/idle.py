@@ -1,8 +1,9 @@
 """Ends servers that nobody uses, after word to their session; never one that computes.
 
 What counts as use is JupyterHub's: requests through the proxy, and what the session tells, for
-which a kernel that computes is in use. Before the end a session is asked, over the connection
-that it holds, whether that is still so, and its person is warned there.
+which a kernel that computes is in use. Before the end a session is told, over the connection
+that it holds, and asked whether that is still so. One that does not answer is not ended: nobody
+knows what it does.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 60.0
+# Twice what a session waits between two words.
+LAST_ANSWER_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,26 @@ class Warned(Protocol):
     def warn_idle(self, ends_s: float) -> None:
         """Tell the session when it will be ended, and ask when it was last used."""
 
+    def answered_since(self, asked_s: float) -> bool:
+        """Tell whether its session has said something since then, unix seconds."""
+
     def end_idle(self, idle_s: float) -> None:
         """End it."""
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What is kept of a server that was warned.
+
+    Args:
+        since_s: its last use then.
+        told_s: when its session was first told.
+        asked_s: when it was asked for the last time, its time being over; None: not yet.
+    """
+
+    since_s: float
+    told_s: float
+    asked_s: float | None = None
 
 
 def unused(database: Session, before_s: float) -> list[Unused]:
@@ -90,44 +111,77 @@ class IdleServers:
         self._find = find
         self._spawner = spawner
         self._settings = settings
-        # Server → since when it is unused, and when its session was first told.
-        self._told: dict[tuple[int, str], tuple[float, float]] = {}
+        self._told: dict[tuple[int, str], _Told] = {}
 
     def round(self, now_s: float) -> None:
         """Look once: tell those whose time comes, end those whose time is over."""
         settings = self._settings()
         end_after_s, warn_s = 60 * settings.end_after_min, 60 * settings.warn_min
-        told: dict[tuple[int, str], tuple[float, float]] = {}
         found = self._find(now_s - max(end_after_s - warn_s, 0)) if end_after_s else []
+        told: dict[tuple[int, str], _Told] = {}
         for server in found:
             key = (server.person, server.server)
-            spawner = self._spawner(server)
-            if spawner is None:
+            known = self._told.get(key)
+            if known is None or known.since_s != server.since_s:  # it was used meanwhile
+                known = _Told(server.since_s, now_s)
+            told[key] = known
+            try:
+                after = self._judge(server, known, now_s, end_after_s, warn_s)
+            except Exception:
+                log.exception("idle servers: %s", server)
                 continue
-            since_s, told_s = self._told.get(key, (server.since_s, now_s))
-            if since_s != server.since_s:  # it was used meanwhile
-                told_s = now_s
-            # Whoever is late to be told has the whole time that a warning gives.
-            ends_s = max(server.since_s + end_after_s, told_s + warn_s)
-            if now_s >= ends_s:
-                spawner.end_idle(now_s - server.since_s)
-                continue
-            told[key] = (server.since_s, told_s)
-            spawner.warn_idle(ends_s)
+            if after is None:
+                del told[key]
+            else:
+                told[key] = after
         self._told = told
+
+    def _judge(
+        self, server: Unused, known: _Told, now_s: float, end_after_s: float, warn_s: float
+    ) -> _Told | None:
+        spawner = self._spawner(server)
+        if spawner is None:
+            return None
+        if known.asked_s is not None and spawner.answered_since(known.asked_s):
+            spawner.end_idle(now_s - server.since_s)
+            return None
+        # Whoever is late to be told has the whole time that a warning gives.
+        ends_s = max(server.since_s + end_after_s, known.told_s + warn_s)
+        over = now_s >= ends_s
+        spawner.warn_idle(max(ends_s, now_s))
+        return replace(known, asked_s=now_s) if over and known.asked_s is None else known
+
+    @property
+    def pause_s(self) -> float:
+        """How long until the next look: shorter where somebody was asked for the last time."""
+        if any(known.asked_s is not None for known in self._told.values()):
+            return LAST_ANSWER_S
+        return min(LOOK_EVERY_S, 60 * self._settings().warn_min / 2)
 
     async def run(self) -> None:
         """Look for ever."""
         while True:
+            pause_s = LOOK_EVERY_S
             try:
                 self.round(time.time())
+                pause_s = self.pause_s
             except Exception:
                 log.exception("idle servers: round failed")
-            await asyncio.sleep(min(LOOK_EVERY_S, 60 * self._settings().warn_min / 2))
+            await asyncio.sleep(pause_s)
 
 
-def of_this_hub(hub: Any, settings: Callable[[], IdleSettings]) -> IdleServers:
-    """Return one for a hub (`JupyterHub`)."""
+def of_this_hub(
+    hub: Any, settings: Callable[[], IdleSettings], flush: Callable[[], None]
+) -> IdleServers:
+    """Return one for a hub (`JupyterHub`).
+
+    Args:
+        flush: writes what sessions have said of their use to the hub's database.
+    """
+
+    def find(before_s: float) -> list[Unused]:
+        flush()
+        return unused(hub.db, before_s)
 
     def spawner(server: Unused) -> Warned | None:
         with contextlib.suppress(KeyError):
@@ -137,4 +191,4 @@ def of_this_hub(hub: Any, settings: Callable[[], IdleSettings]) -> IdleServers:
                 return running
         return None
 
-    return IdleServers(lambda before_s: unused(hub.db, before_s), spawner, settings)
+    return IdleServers(find, spawner, settings)

@@ -97,7 +97,7 @@ class IdleSettings(Settings):
 
     Args:
         end_after_min: after so many minutes without use; 0: never. A kernel that computes is use.
-        warn_min: so many minutes before that its person is warned.
+        warn_min: so many minutes before that its session is told, and asked.
     """
 
     end_after_min: float = Field(default=480, ge=0)

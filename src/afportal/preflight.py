@@ -7,6 +7,8 @@ nothing is refused: the job itself shows what is wrong then.
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +17,8 @@ from afportal.signed_client import ServiceError, SignedClient
 log = logging.getLogger(__name__)
 
 ANSWER_TIMEOUT_S = 2.0
+# Nobody waits for an agent that did not answer just now.
+SILENT_S = 60.0
 
 
 class Preflight:
@@ -31,9 +35,12 @@ class Preflight:
         self._client = client
         self._least_free_mib = least_free_mib
         self._programs = programs
+        self._silent_until_s = -math.inf
 
     async def problems(self, person: str, python: str) -> list[str]:
         """Return what stands in the way of a server of this person's, in words; none if unknown."""
+        if time.monotonic() < self._silent_until_s:
+            return []
         wanted = [python] if self._programs else []
         try:
             seen = await self._client.call(
@@ -41,6 +48,8 @@ class Preflight:
             )  # fmt: skip
         except ServiceError as error:
             log.warning("preflight of %s: %s", person, error)
+            if not error.status:
+                self._silent_until_s = time.monotonic() + SILENT_S
             return []
         return told(seen, self._least_free_mib)
 
@@ -64,7 +73,9 @@ def told(seen: Mapping[str, Any], least_free_mib: int) -> list[str]:
             f"the quota of your home is used up: {'; '.join(seen['quota'])}; "
             "delete something there, or ask your facility for more"
         )
-    elif seen["free_mib"] < least_free_mib or seen["free_files"] == 0:
+    elif (seen["free_mib"] is not None and seen["free_mib"] < least_free_mib) or seen[
+        "free_files"
+    ] == 0:
         files = "no file" if seen["free_files"] == 0 else f"{seen['free_mib']} MiB"
         found.append(
             f"your home {home} is full: {files} free, and a server needs {least_free_mib} MiB; "
@@ -72,7 +83,7 @@ def told(seen: Mapping[str, Any], least_free_mib: int) -> list[str]:
         )
     if seen["missing"]:
         found.append(
-            f"the environment is not there: {', '.join(seen['missing'])} is missing or may not be "
-            "run; choose another one, or tell your facility"
+            f"the environment is not there: {', '.join(seen['missing'])} is missing; "
+            "choose another one, or tell your facility"
         )
     return found

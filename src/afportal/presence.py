@@ -34,6 +34,8 @@ class Presence:
     def __init__(self, lost: Callable[[], None]) -> None:
         self._lost = lost
         self._held: IOStream | None = None
+        # When a line came last, unix seconds.
+        self.heard_s = 0.0
         self._watching: set[asyncio.Task[None]] = set()
 
     @property
@@ -93,6 +95,7 @@ class Presence:
                     early += 1  # as after a stall of this hub, in which several lines came
                     continue
                 heard_s, early = now_s, 0
+                self.heard_s = time.time()
                 if at_s:
                     used(min(at_s, time.time()))
                 if most_mib:

@@ -389,6 +389,7 @@ class PortalSpawner(StampedLifeCycle, Submits, CheckedOptions, WithEnding, Spawn
 
     async def _finish(self, reason: str, cause: Cause = Cause.REMOVED) -> int | None:
         """Cancel a job that can serve nobody; None while the scheduler does not hear of it."""
+        before = self.ended, self.story.reason
         self.story.reason = reason
         self.has_ended(cause)
         self.log.warning("%s: %s; job %s is cancelled", self._log_name, reason, self.job_id)
@@ -396,12 +397,19 @@ class PortalSpawner(StampedLifeCycle, Submits, CheckedOptions, WithEnding, Spawn
             await self.backend.cancel(self.job_id, reason)
         except SchedulerError as error:
             self.log.warning("%s: cannot cancel %s yet: %s", self._log_name, self.job_id, error)
+            self.ended, self.story.reason = before  # it lives on
             return None
         return 1
 
     def warn_idle(self, ends_s: float) -> None:
         """Tell the session when it will be ended, and so ask when it was last used."""
         self.presence.say(f"idle {ends_s:.0f}")
+
+    def answered_since(self, asked_s: float) -> bool:
+        """Tell whether the session has said something since then; a suspended job cannot."""
+        status = self.monitor.status(self.job_id)
+        suspended = status is not None and status.standing is Standing.SUSPENDED
+        return self.presence.held and self.presence.heard_s >= asked_s and not suspended
 
     def end_idle(self, idle_s: float) -> None:
         """End a server that nobody used for so long."""

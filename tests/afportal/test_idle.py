@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from jupyterhub import orm
 
-from afportal.idle import IdleServers, Unused, unused
+from afportal.idle import LAST_ANSWER_S, LOOK_EVERY_S, IdleServers, Unused, unused
 from afportal.portal import IdleSettings
 
 HOUR = 3600.0
@@ -58,7 +58,7 @@ class Facility:
 
     def __init__(self, used_s: float, settings: IdleSettings = SETTINGS) -> None:
         self.used_s = used_s
-        self.ready = True
+        self.ready = self.answers = True
         self.warned: list[float] = []
         self.ended: list[float] = []
         self.servers = IdleServers(
@@ -70,6 +70,10 @@ class Facility:
 
     def warn_idle(self, ends_s: float) -> None:
         self.warned.append(ends_s)
+
+    def answered_since(self, asked_s: float) -> bool:
+        assert asked_s >= self.used_s
+        return self.answers
 
     def end_idle(self, idle_s: float) -> None:
         self.ended.append(idle_s)
@@ -83,7 +87,7 @@ class Facility:
 
 
 def test_a_server_is_warned_and_then_ended() -> None:
-    """In the last quarter of an hour of eight, then at their end, once each minute until then."""
+    """Each minute of the last quarter of an hour; at its end once more, and then it is over."""
     facility = Facility(NOW)
     facility.look(NOW, NOW + 7.7 * HOUR)
     assert facility.warned == []
@@ -92,8 +96,46 @@ def test_a_server_is_warned_and_then_ended() -> None:
     assert NOW + 8 * HOUR <= ends_s <= NOW + 8 * HOUR + 60
     assert len(facility.warned) >= 14
     assert facility.ended == []
-    facility.look(ends_s, ends_s)
-    assert facility.ended == [ends_s - NOW]
+    facility.servers.round(ends_s)
+    assert (facility.ended, facility.servers.pause_s) == ([], LAST_ANSWER_S)
+    facility.servers.round(ends_s + LAST_ANSWER_S)
+    assert facility.ended == [ends_s + LAST_ANSWER_S - NOW]
+    assert facility.servers.pause_s == LOOK_EVERY_S
+
+
+def test_who_does_not_answer_is_not_ended() -> None:
+    """A suspended job, or one whose connection is away, may compute: it is asked again."""
+    facility = Facility(NOW)
+    facility.answers = False
+    facility.look(NOW, NOW + 10 * HOUR)
+    assert facility.ended == []
+    facility.answers = True
+    facility.servers.round(NOW + 10 * HOUR + 60)
+    assert len(facility.ended) == 1
+
+
+def test_use_in_the_last_moment_counts() -> None:
+    """What the last answer tells is heard before the end."""
+    facility = Facility(NOW)
+    facility.look(NOW, NOW + 8 * HOUR + 60)
+    assert facility.servers.pause_s == LAST_ANSWER_S
+    facility.used_s = NOW + 8 * HOUR + 50
+    facility.look(NOW + 8 * HOUR + 80, NOW + 9 * HOUR)
+    assert facility.ended == []
+
+
+def test_one_that_breaks_takes_no_other_with_it() -> None:
+    """Each server is judged by itself."""
+    facility = Facility(NOW - 30 * HOUR)
+    others = facility.find
+    facility.servers._find = lambda before_s: [  # type: ignore[method-assign]
+        Unused(9, "broken", NOW - 30 * HOUR), *others(before_s)
+    ]  # fmt: skip
+    facility.servers._spawner = lambda server: (  # type: ignore[method-assign]
+        None.gone if server.server else facility  # type: ignore[attr-defined]
+    )
+    facility.look(NOW, NOW + HOUR)
+    assert len(facility.ended) >= 1
 
 
 def test_who_comes_back_has_all_the_time_again() -> None:
@@ -112,7 +154,7 @@ def test_nobody_is_ended_unwarned() -> None:
     assert (facility.warned, facility.ended) == ([NOW + 15 * 60], [])
     facility.look(NOW + 60, NOW + 15 * 60 - 1)
     assert facility.ended == []
-    facility.look(NOW + 15 * 60, NOW + 15 * 60)
+    facility.look(NOW + 15 * 60, NOW + 16 * 60)
     assert len(facility.ended) == 1
 
 

@@ -103,13 +103,15 @@ async def keep(
     """
     while True:
         try:
-            await _hold(api_url, token, line, heard)
+            await _hold(api_url, token, log, line, heard)
         except (OSError, TimeoutError, ValueError) as error:
             log.debug("no connection is held with the hub: %s", error)
         await asyncio.sleep(random.uniform(*AGAIN_S))  # noqa: S311 - nothing secret
 
 
-async def _hold(api_url: str, token: str, line: Line, heard: Callable[[list[str]], None]) -> None:
+async def _hold(
+    api_url: str, token: str, log: Any, line: Line, heard: Callable[[list[str]], None]
+) -> None:
     url = urlsplit(api_url)
     secure = url.scheme == "https"
     async with asyncio.timeout(ANSWER_TIMEOUT_S):
@@ -136,7 +138,10 @@ async def _hold(api_url: str, token: str, line: Line, heard: Callable[[list[str]
             raise ValueError(f"it answers {' '.join(status) or 'nothing'}")
         with line.open(writer):
             while said := await reader.readline():
-                heard(said.decode("latin-1").split())
+                try:
+                    heard(said.decode("latin-1").split())
+                except Exception:  # the connection tells more than one word of the hub's
+                    log.exception("the hub said %r", said)
     finally:
         writer.close()
 
