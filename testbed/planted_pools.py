@@ -12,6 +12,8 @@ from testbed.waiting import wait_until
 
 _NAME = "planted"
 _PLANTED = f'JobBatchName == "{_NAME}"'
+# As in compose/slurmctld/config/accounts.toml.
+_COORDINATOR = "hub"
 _PARTITIONS = ("interactive", "batch", "short")
 
 
@@ -161,6 +163,8 @@ def large(bed: Bed, person: str, *, accounts: int, partitions: int) -> Iterator[
 
     try:
         run("sacctmgr", "-i", "add", "account", listed)
+        # Whose portal it is sees what it coordinates, as with all other accounts.
+        run("sacctmgr", "-i", "add", "coordinator", f"account={listed}", f"names={_COORDINATOR}")
         run("sacctmgr", "-i", "add", "user", person, f"account={listed}", "qos=normal,short")
         for number, queue in enumerate(queues):
             some = [f"AllowAccounts={','.join(names[number::5])}"] if number % 2 else []
