@@ -43,7 +43,7 @@ def coming(
         while not over.wait(random.expovariate(1 / every_s)):
             for service in access_points:
                 try:
-                    done = bed.exec(service, _argv(person), user=f"{person.uid}:{person.gid}")
+                    done = bed.exec(service, submission(person), user=f"{person.uid}:{person.gid}")
                 except TestbedError as error:
                     jobs.problems.append(str(error))
                     continue
@@ -62,6 +62,12 @@ def coming(
             thread.join(timeout=90)
 
 
-def _argv(person: Person) -> list[str]:
-    lines = (*_JOB, f"initialdir = /home/{person.name}")
-    return [*_SUBMIT, *(word for line in lines for word in ("-append", line)), "-queue", "1"]
+def submission(person: Person, *more: str, jobs: int = 1) -> list[str]:
+    """A command that submits jobs which end at once.
+
+    Args:
+        more: Lines of the description that take the place of those it has.
+    """
+    lines = (*_JOB, f"initialdir = /home/{person.name}", *more)
+    words = (word for line in lines for word in ("-append", line))
+    return [*_SUBMIT, *words, "-queue", str(jobs)]

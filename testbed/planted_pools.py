@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
+from testbed import other_jobs
 from testbed.bed import Bed
 from testbed.errors import TestbedError
 from testbed.site import Person
@@ -98,15 +99,13 @@ def _submit(bed: Bed, filler: Filler, person: Person) -> None:
         ]  # fmt: skip
         done = bed.exec("slurm-node", argv, user=user)
     else:
-        lines = (
-            "universe = vanilla", "executable = /bin/sleep", f"arguments = {seconds}",
-            "transfer_executable = False", "should_transfer_files = NO",
+        argv = other_jobs.submission(
+            person,
+            "executable = /bin/sleep", f"arguments = {seconds}",
             f"request_cpus = {filler.cores}", f"request_memory = {filler.memory_mib}MB",
-            "request_disk = 1MB", f"initialdir = /home/{person.name}",
             f'batch_name = "{_NAME}"',
+            jobs=filler.jobs,
         )  # fmt: skip
-        words = [word for line in lines for word in ("-append", line)]
-        argv = ["condor_submit", "-terse", "/dev/null", *words, "-queue", str(filler.jobs)]
         done = bed.exec("condor-ap", argv, user=user)
     if not done.ok:
         raise TestbedError(f"not planted: {filler}", seen=done.stderr.strip()[-500:])

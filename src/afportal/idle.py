@@ -124,15 +124,12 @@ class IdleServers:
             known = self._told.get(key)
             if known is None or known.since_s != server.since_s:  # it was used meanwhile
                 known = _Told(server.since_s, now_s)
-            told[key] = known
+            after: _Told | None = known
             try:
                 after = self._judge(server, known, now_s, end_after_s, warn_s)
             except Exception:
                 log.exception("idle servers: %s", server)
-                continue
-            if after is None:
-                del told[key]
-            else:
+            if after is not None:
                 told[key] = after
         self._told = told
 

@@ -68,17 +68,17 @@ def told(seen: Mapping[str, Any], least_free_mib: int) -> list[str]:
     if not seen["there"]:
         return [f"your home {home} is not there; ask your facility"]
     found = []
+    room = seen["free_mib"]
+    no_file = seen["free_files"] == 0
     if seen["quota"]:
         found.append(
             f"the quota of your home is used up: {'; '.join(seen['quota'])}; "
             "delete something there, or ask your facility for more"
         )
-    elif (seen["free_mib"] is not None and seen["free_mib"] < least_free_mib) or seen[
-        "free_files"
-    ] == 0:
-        files = "no file" if seen["free_files"] == 0 else f"{seen['free_mib']} MiB"
+    elif no_file or (room is not None and room < least_free_mib):
+        free = "no file" if no_file else f"{room} MiB"
         found.append(
-            f"your home {home} is full: {files} free, and a server needs {least_free_mib} MiB; "
+            f"your home {home} is full: {free} free, and a server needs {least_free_mib} MiB; "
             "delete something there"
         )
     if seen["missing"]:

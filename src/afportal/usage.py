@@ -56,6 +56,8 @@ class Usage:
         if self._writing is not None:
             self._writing.cancel()
             self._writing = None
+        if not (self._servers or self._people):
+            return  # a commit has JupyterHub read its rows anew
         session = self._database()
         for table, told in ((orm.Spawner, self._servers), (orm.User, self._people)):
             # JupyterHub's times are naive ones of UTC.

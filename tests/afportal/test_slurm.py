@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from afportal.backends import Cause, JobRequest, SchedulerError, Standing, slurm
-from afportal.backends.slurm import SlurmBackend, ending_of, standing_of
+from afportal.backends.slurm import SlurmBackend
+from afportal.backends.slurm_states import ending_of, standing_of
 from afportal.signed_client import SignedClient
 
 DATA = Path(__file__).parents[1] / "data" / "slurm"

@@ -23,7 +23,6 @@ from typing import Any
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 
 from afportal.backends import (
-    Cause,
     Ending,
     JobRefused,
     JobRequest,
@@ -33,19 +32,11 @@ from afportal.backends import (
     Traits,
     slurm_pool,
 )
+from afportal.backends.slurm_states import ending_of, standing_of
 from afportal.phases import QUERIES
 from afportal.pool import Pool
 from afportal.signed_client import ServiceError, SignedClient, mint
 
-_REQUEUED = frozenset(["REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT"])
-_PENDING = frozenset(["PENDING", "REVOKED", "CONFIGURING"])
-_SUSPENDED = frozenset(["SUSPENDED", "STOPPED"])
-_ENDING = frozenset(["COMPLETING", "STAGE_OUT", "SIGNALING"])
-_RUNNING = frozenset(
-    ["RUNNING", "RESIZING", "POWER_UP_NODE", "RECONFIG_FAIL", "LAUNCH_FAILED", "UPDATE_DB"]
-)
-_STOPPED = frozenset(["COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "OUT_OF_MEMORY", "DEADLINE"])
-_LOST = frozenset(["NODE_FAIL", "PREEMPTED", "BOOT_FAIL"])
 # Waits that no time ends: an operator or the owner must act.
 _HELD_REASONS = {"JobHeldUser", "JobHeldAdmin"}
 _UNKNOWN_JOB = 2017
@@ -63,61 +54,6 @@ LARGE_ANSWER = 100_000
 JOBS_LOOKED_AT = 1000
 # A census asks for so many strangers' jobs beside its bulk query, which they must not hold up.
 LEARNED_AT_ONCE = 200
-
-
-def standing_of(states: Collection[str]) -> Standing:
-    """Tell where a job stands by the list of its state and state flags.
-
-    The flags decide first: a job that ended may still be completing, and one that was put
-    back in the queue shows how its last run ended.
-    """
-    found = set(states)
-    for flags, standing in (
-        (_ENDING, Standing.ENDING),
-        (_REQUEUED, Standing.PENDING),
-        (_STOPPED | _LOST, Standing.GONE),
-        (_SUSPENDED, Standing.SUSPENDED),
-        (_PENDING, Standing.PENDING),
-        (_RUNNING, Standing.RUNNING),
-    ):
-        if found & flags:
-            return standing
-    return Standing.PENDING
-
-
-_CAUSES = {
-    "OUT_OF_MEMORY": Cause.MEMORY,
-    "TIMEOUT": Cause.TIME,
-    "DEADLINE": Cause.TIME,
-    "NODE_FAIL": Cause.NODE,
-    "BOOT_FAIL": Cause.NODE,
-    "PREEMPTED": Cause.REMOVED,
-    "CANCELLED": Cause.REMOVED,
-    "REVOKED": Cause.REMOVED,
-    "FAILED": Cause.EXITED,
-    "COMPLETED": Cause.EXITED,
-}
-
-
-def ending_of(job: Mapping[str, Any]) -> Ending:
-    """Say how a job ended, from a job of slurmctld or slurmdbd."""
-    state = job.get("job_state") or (job.get("state") or {}).get("current") or []
-    states = [str(flag) for flag in state] if isinstance(state, list) else [str(state)]
-    words = [", ".join(states)]
-    cause = next((_CAUSES[flag] for flag in states if flag in _CAUSES), Cause.UNKNOWN)
-    exit_code = job.get("exit_code") or {}
-    code = slurm_pool.number(exit_code.get("return_code")) or 0
-    signal = exit_code.get("signal") or {}
-    if signal.get("name"):
-        words.append(f"signal {signal['name']}")
-    elif code:
-        words.append(f"exit code {code}")
-    reason = job.get("state_reason") or (job.get("state") or {}).get("reason") or ""
-    if reason not in ("", "None"):
-        words.append(f"reason {reason}")
-    if job.get("failed_node"):
-        words.append(f"node {job['failed_node']} failed")
-    return Ending(cause, "; ".join(word for word in words if word))
 
 
 class SlurmBackend:

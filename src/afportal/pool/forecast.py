@@ -99,23 +99,23 @@ class Outlook:
         mine = next((w for w in self.pool.waiting if w.job == job and not w.blocked), None)
         if mine is None:
             return None
-        ahead = sum(
-            not w.blocked
-            and (w.ask.partition, w.ask.reserved) == (mine.ask.partition, mine.ask.reserved)
-            and w.priority > mine.priority
-            for w in self.pool.waiting
-        )
+        ahead = sum(w.priority > mine.priority for w in self._rivals(mine.ask))
         at_s = self._starts_s.get(job)
         if at_s is None:
             return Forecast("full", ahead=ahead)
         return Forecast("now" if at_s <= self._now_s else "later", at_s, ahead)
 
+    def _rivals(self, ask: Ask) -> list[Waiting]:
+        """Return the jobs of the same queue that wait for room too."""
+        return [
+            w
+            for w in self.pool.waiting
+            if not w.blocked and (w.ask.partition, w.ask.reserved) == (ask.partition, ask.reserved)
+        ]
+
     def _find(self, ask: Ask, person: str) -> Forecast:
         able = [n for n, machine in enumerate(self._machines) if machine.ever(ask)]
-        ahead = sum(
-            not w.blocked and w.ask.partition == ask.partition and w.ask.reserved == ask.reserved
-            for w in self.pool.waiting
-        )
+        ahead = len(self._rivals(ask))
         if not able:
             return Forecast("never", ahead=ahead)
         able = [n for n in able if self._machines[n].kept_for in ("", person)]
