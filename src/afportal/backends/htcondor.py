@@ -13,16 +13,21 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+import ssl
 import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import classad2
 import htcondor2
 
 from afportal.backends import (
+    Announced,
+    Backend,
+    BackendSettings,
     Cause,
     Ending,
     JobRefused,
@@ -30,11 +35,12 @@ from afportal.backends import (
     JobStatus,
     SchedulerError,
     Standing,
-    Traits,
     htcondor_pool,
 )
+from afportal.backends.announcements import Announcements
 from afportal.phases import QUERIES
 from afportal.pool import Pool
+from afportal.submit_description import arguments, environment, literal, plain
 
 T = TypeVar("T")
 
@@ -51,7 +57,7 @@ _STANDINGS = {
 _PROJECTION = [
     "ClusterId", "ProcId", "JobStatus", "HoldReason", "HoldReasonCode", "RemoveReason",
     "RemoteHost", "AfServer", "JobCurrentStartDate",
-    "LastRejMatchReason", "RequestMemory", "AfMemoryLimitMiB", "StartdIpAddr",
+    "LastRejMatchReason", "RequestMemory", "AfMemoryLimitMiB", "StartdIpAddr", "AllowedJobDuration",
 ]  # fmt: skip
 _SERVICE = "hub"
 VACATE_S = 3
@@ -60,63 +66,61 @@ LEASE_S = 60
 _HELD_FOR = {34: Cause.MEMORY, 46: Cause.TIME, 47: Cause.TIME}
 
 
-def literal(text: str) -> str:
-    """Return a ClassAd string literal that a submit description takes as plain data.
-
-    Raises:
-        ValueError: the text holds a control character.
-    """
-    if re.search(r"[\x00-\x1f\x7f]", text):
-        raise ValueError(f"control character in {text!r}")
-    return str(classad2.quote(text)).replace("$", "$(DOLLAR)")
-
-
 def _sinful_host(address: str) -> str:
     """Return the IP address in a daemon's address, "<192.0.2.7:9618?…>" or "<[::1]:9618…>"."""
     match = re.match(r"<(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):\d+", address)
     return (match.group(1) or match.group(2)) if match else ""
 
 
-class HTCondorBackend:
-    """Submits to one schedd in the name of people.
+class HTCondorBackend(Backend):
+    """Submits to one schedd in the name of people."""
 
-    Args:
-        schedd: name of the access point's schedd.
-        collector: "host" or "host:port" of the collector that knows it.
-        credd: "host:port" of the access point's credd.
-        token_directory: folder with the hub's IDTOKEN.
-        cell: tag of this hub instance.
-        domain: UID domain of people's identities.
-    """
+    class Settings(BackendSettings):
+        """The hub's own access point.
 
-    name = "htcondor"
-    traits = Traits()
+        Args:
+            schedd: name of the access point's schedd.
+            collector: "host" or "host:port" of the collector that knows it.
+            credd: "host:port" of the access point's credd.
+            token_directory: folder with the hub's IDTOKEN; several access points of one hub
+                share it.
+            domain: UID domain of people's identities.
+        """
+
+        schedd: str
+        collector: str
+        credd: str
+        token_directory: Path
+        domain: str
+
+    label = "HTCondor"
+    # htcondor2's settings are those of the process: one identity, the hub's own.
+    _tokens: ClassVar[Path | None] = None
 
     def __init__(
-        self,
-        *,
-        schedd: str,
-        collector: str,
-        credd: str,
-        token_directory: str | Path,
-        cell: str,
-        domain: str,
+        self, settings: Settings, *, name: str, cell: str, tls: ssl.SSLContext | None = None
     ) -> None:
-        self._schedd_name = schedd
-        self._collector = collector
-        self._credd_ad = classad2.ClassAd({"MyAddress": f"<{credd}>"})
-        self._cell = cell
-        self._domain = domain
-        # htcondor2's settings are those of the process: one identity, the hub's own.
-        for name, value in {
-            "SEC_TOKEN_DIRECTORY": str(token_directory),
+        super().__init__(settings, name=name, cell=cell, tls=tls)
+        self._schedd_name = settings.schedd
+        self._collector = settings.collector
+        self._credd_ad = classad2.ClassAd({"MyAddress": f"<{settings.credd}>"})
+        self._domain = settings.domain
+        if HTCondorBackend._tokens not in (None, settings.token_directory):
+            raise ValueError(
+                f"token_directory {settings.token_directory}: one process has one identity, and "
+                f"another backend takes it from {HTCondorBackend._tokens}; put both tokens there"
+            )
+        HTCondorBackend._tokens = settings.token_directory
+        for parameter, value in {
+            "SEC_TOKEN_DIRECTORY": str(settings.token_directory),
             "SEC_CLIENT_AUTHENTICATION_METHODS": "IDTOKENS",
             "SEC_CLIENT_ENCRYPTION": "REQUIRED",
             "SEC_CLIENT_INTEGRITY": "REQUIRED",
         }.items():
-            htcondor2.param[name] = value
+            htcondor2.param[parameter] = value
         self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="htcondor")
         self._located: classad2.ClassAd | None = None
+        self._announced = Announcements(name, self._taken_back)
 
     async def _ask(self, kind: str, call: Callable[[htcondor2.Schedd], T]) -> T:
         """Run one call on the schedd in a thread.
@@ -152,13 +156,10 @@ class HTCondorBackend:
         argv = (*request.argv, "--code-from", f"credd:{_SERVICE}_{handle}")
         lines = {
             "universe": "vanilla",
-            "executable": _plain(argv[0]),
+            "executable": plain(argv[0]),
             "transfer_executable": "False",
-            # "New" syntax of arguments and environment: each in single quotes, doubled inside.
-            "My.Arguments": literal(" ".join(_quoted(argument) for argument in argv[1:])),
-            "My.Environment": literal(
-                " ".join(f"{name}={_quoted(v)}" for name, v in sorted(request.environment.items()))
-            ),
+            "My.Arguments": literal(arguments(argv[1:])),
+            "My.Environment": literal(environment(request.environment)),
             "My.Owner": literal(request.person),
             "My.Iwd": literal(request.home),
             "My.FileSystemDomain": literal(self._domain),
@@ -184,8 +185,8 @@ class HTCondorBackend:
         if request.memory_limit_mib is not None:
             lines["My.AfMemoryLimitMiB"] = str(request.memory_limit_mib)
         if request.account:
-            lines["accounting_group"] = _plain(f"group_{request.account}")
-            lines["accounting_group_user"] = _plain(request.person)
+            lines["accounting_group"] = plain(f"group_{request.account}")
+            lines["accounting_group_user"] = plain(request.person)
         if request.gpus:
             kind, _, count = request.gpus.rpartition(":")
             lines["request_gpus"] = str(int(count))
@@ -213,10 +214,26 @@ class HTCondorBackend:
     async def statuses(
         self, job_ids: Collection[str], *, others: bool = False
     ) -> Mapping[str, JobStatus]:
-        """Ask for every job of this cell at once."""
-        wanted = f"AfCell == {classad2.quote(self._cell)}"
+        """Ask for every job of this cell at once, and for the slots that are taken back."""
+        wanted = f"AfCell == {classad2.quote(self.cell)}"
         ads = await self._ask("bulk", lambda schedd: schedd.query(wanted, projection=_PROJECTION))
-        return {status.job_id: status for status in map(_status, ads)}
+        if any(ad.get("RemoteHost") for ad in ads):
+            await self._announced.look()
+        return {status.job_id: status for status in map(self._status, ads)}
+
+    def _status(self, ad: classad2.ClassAd) -> JobStatus:
+        status = _status(ad)
+        if status.standing not in (Standing.RUNNING, Standing.SUSPENDED):
+            return status
+        announced = self._announced.newest.get(str(ad.get("RemoteHost")), ())
+        return replace(status, announced=announced) if announced else status
+
+    async def _taken_back(self) -> Mapping[str, tuple[Announced, ...]]:
+        return htcondor_pool.taken_back(
+            await self._ask_collector(
+                "announced", htcondor_pool.TAKEN_BACK, htcondor_pool.TAKEN_BACK_PROJECTION
+            )
+        )
 
     async def cancel(self, job_id: str, reason: str) -> None:
         """Remove a job; its processes end after the vacate time at the latest."""
@@ -253,26 +270,24 @@ class HTCondorBackend:
         ads = await self._ask(
             "status", lambda schedd: schedd.query(_this(job_id), projection=_PROJECTION)
         )
-        return _status(ads[0]) if ads else None
+        return self._status(ads[0]) if ads else None
+
+    async def lengthen(self, job_id: str, runtime_min: int) -> None:
+        """Change the job's ad; the schedd tells its shadow, which keeps the time."""
+        await self._ask(
+            "lengthen",
+            lambda schedd: schedd.edit(
+                [job_id],
+                "AllowedJobDuration",
+                str(runtime_min * 60),
+                htcondor2.TransactionFlag.SetDirty,
+            ),
+        )
 
     async def pool(self) -> Pool:
         """Ask the collector for all slots, and the schedd for the portal's jobs."""
         asked_s = time.time()
-
-        def slots() -> list[classad2.ClassAd]:
-            collector = htcondor2.Collector(self._collector)
-            found: list[classad2.ClassAd] = collector.query(
-                htcondor2.AdType.Startd, constraint=htcondor_pool.SLOTS
-            )
-            return found
-
-        # Not by way of `_ask`: a collector that is away is no reason to look for the schedd anew.
-        QUERIES.labels(self.name, "slots").inc()
-        try:
-            there = await asyncio.get_running_loop().run_in_executor(self._threads, slots)
-        except (htcondor2.HTCondorException, RuntimeError) as error:
-            words = " ".join(str(error).split())
-            raise SchedulerError(f"collector {self._collector}: {words}") from error
+        there = await self._ask_collector("slots", htcondor_pool.SLOTS)
         jobs = await self._ask(
             "jobs",
             lambda schedd: schedd.query(
@@ -280,6 +295,29 @@ class HTCondorBackend:
             ),
         )
         return await asyncio.to_thread(htcondor_pool.pool_of, there, jobs, asked_s)
+
+    async def _ask_collector(
+        self, kind: str, constraint: str, projection: Collection[str] = ()
+    ) -> list[classad2.ClassAd]:
+        """Ask for slots; not by way of `_ask`, for a collector that is away does not move a schedd.
+
+        Args:
+            projection: attributes; empty: all.
+        """
+        QUERIES.labels(self.name, kind).inc()
+
+        def run() -> list[classad2.ClassAd]:
+            collector = htcondor2.Collector(self._collector)
+            found: list[classad2.ClassAd] = collector.query(
+                htcondor2.AdType.Startd, constraint=constraint, projection=[*projection]
+            )
+            return found
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+        except (htcondor2.HTCondorException, RuntimeError) as error:
+            words = " ".join(str(error).split())
+            raise SchedulerError(f"collector {self._collector}: {words}") from error
 
     async def forget(self, request: JobRequest) -> None:
         """Take the code out of the credd."""
@@ -296,17 +334,6 @@ class HTCondorBackend:
     async def close(self) -> None:
         """End the threads; a call that hangs is left behind."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-def _plain(text: str) -> str:
-    """Return text for an unquoted value of a submit description. Raises ValueError."""
-    if not re.fullmatch(r"[A-Za-z0-9_./@+:-]+", text):
-        raise ValueError(f"{text!r} cannot stand in a submit description")
-    return text
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _this(job_id: str) -> str:
@@ -330,7 +357,7 @@ def _status(ad: classad2.ClassAd) -> JobStatus:
         reason = str(ad.get("LastRejMatchReason", "")).strip() or "no machine matched yet"
     host = str(ad.get("RemoteHost", ""))
     address = _sinful_host(str(ad.get("StartdIpAddr", "")))
-    matched = ad.get("JobCurrentStartDate")
+    matched, allowed_s = ad.get("JobCurrentStartDate"), ad.get("AllowedJobDuration")
     return JobStatus(
         job_id=f"{ad['ClusterId']}.{ad['ProcId']}",
         standing=standing,
@@ -341,6 +368,7 @@ def _status(ad: classad2.ClassAd) -> JobStatus:
         matched_s=float(matched) if matched is not None else None,
         addresses=frozenset({address} if address else ()),
         cause=cause,
+        ends_s=float(matched + allowed_s) if matched and allowed_s else None,
     )
 
 

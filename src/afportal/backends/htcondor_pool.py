@@ -16,6 +16,7 @@ from typing import Any
 
 import classad2
 
+from afportal.backends import Announced, Deed
 from afportal.pool import ANY_KIND, Ask, Machine, Pool, Room, Running, Waiting
 
 # Static slots that a job holds are wanted too: they show what is there when it ends. What a
@@ -25,6 +26,11 @@ JOBS = "IsNotebook isnt undefined && AfCell isnt undefined && (JobStatus == 1 ||
 JOB_PROJECTION = [
     "ClusterId", "ProcId", "Owner", "JobStatus", "RequestCpus", "RequestMemory", "RequestGPUs",
     "IsNotebook", "RemoteHost", "JobCurrentStartDate", "AllowedJobDuration", "QDate",
+]  # fmt: skip
+# Slots whose machine is taken out of use, or that are taken back.
+TAKEN_BACK = 'Draining =?= true || Activity == "Retiring" || State == "Preempting"'
+TAKEN_BACK_PROJECTION = [
+    "Name", "Draining", "DrainReason", "Activity", "RetirementTimeRemaining", "MyCurrentTime",
 ]  # fmt: skip
 _NEVER_LEFT = ("Owner", "Drained", "Preempting")
 _LONGEST_MIN = 365 * 24 * 60
@@ -72,6 +78,27 @@ def pool_of(
         waiting=tuple(waiting),
         asked_s=now_s,
     )
+
+
+def taken_back(slots: Iterable[classad2.ClassAd]) -> dict[str, tuple[Announced, ...]]:
+    """Return slot → why and when its job loses it, of the slots that `TAKEN_BACK` finds.
+
+    A startd lets a job run until its retirement time is over (`MaxJobRetirementTime`).
+    """
+    found: dict[str, tuple[Announced, ...]] = {}
+    for slot in slots:
+        now_s, left_s = _whole(slot, "MyCurrentTime"), _whole(slot, "RetirementTimeRemaining")
+        deed = Deed.DRAIN if slot.get("Draining") is True else Deed.PREEMPTION
+        reason = slot.get("DrainReason")
+        found[str(slot.get("Name"))] = (
+            Announced(
+                deed,
+                str(reason) if isinstance(reason, str) else "",
+                float(now_s + left_s) if now_s else None,
+                ends=True,
+            ),
+        )
+    return found
 
 
 def _machine(slot: classad2.ClassAd) -> Machine:

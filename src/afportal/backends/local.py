@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
 from afportal.backends import (
+    Backend,
+    BackendSettings,
     Cause,
     Ending,
     JobRefused,
@@ -19,27 +22,27 @@ from afportal.backends import (
     Standing,
     Traits,
 )
+from afportal.credentials.settings import ServiceSettings
 from afportal.phases import QUERIES
 from afportal.pool import Machine, Pool, Room
-from afportal.signed_client import ServiceError, SignedClient
+from afportal.signed_client import ServiceError
 
 
-class LocalBackend:
-    """Sessions on one login node.
+class LocalBackend(Backend):
+    """Sessions on one login node."""
 
-    Args:
-        client: signs requests to the agent.
-        url: the agent, "https://login-node:9710".
-        cell: tag of this hub instance.
-    """
+    class Settings(BackendSettings, ServiceSettings):
+        """The login node's agent."""
 
-    name = "local"
-    traits = Traits()
+    label = "Run locally"
+    traits = Traits(own_memory=False)
 
-    def __init__(self, *, client: SignedClient, url: str, cell: str) -> None:
-        self._client = client
-        self._host = urlsplit(url).hostname or ""
-        self._cell = cell
+    def __init__(
+        self, settings: Settings, *, name: str, cell: str, tls: ssl.SSLContext | None = None
+    ) -> None:
+        super().__init__(settings, name=name, cell=cell, tls=tls)
+        self._client = settings.client(tls)
+        self._host = urlsplit(settings.url).hostname or ""
 
     async def _call(
         self, kind: str, method: str, path: str, body: Mapping[str, Any]
@@ -82,7 +85,7 @@ class LocalBackend:
                 matched_s=s["started_s"],
             )
             for job_id, s in sessions.items()
-            if s["cell"] == self._cell
+            if s["cell"] == self.cell
         }
 
     async def cancel(self, job_id: str, reason: str) -> None:
@@ -111,9 +114,6 @@ class LocalBackend:
         """The login node takes whoever comes; nobody has accounts there, and nobody waits."""
         room = Room(cores=1 << 20, memory_mib=1 << 30)
         return Pool(machines=(Machine(self._host, room, room),))
-
-    async def forget(self, request: JobRequest) -> None:
-        """Nothing is left behind: the code went through a pipe."""
 
     async def close(self) -> None:
         """Close the connections."""

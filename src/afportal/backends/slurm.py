@@ -15,6 +15,7 @@ import contextlib
 import ipaddress
 import json
 import socket
+import ssl
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -23,6 +24,9 @@ from typing import Any
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 
 from afportal.backends import (
+    Announced,
+    Backend,
+    BackendSettings,
     Ending,
     JobRefused,
     JobRequest,
@@ -30,12 +34,15 @@ from afportal.backends import (
     SchedulerError,
     Standing,
     Traits,
+    slurm_announced,
     slurm_pool,
 )
+from afportal.backends.announcements import Announcements
 from afportal.backends.slurm_states import ending_of, standing_of
+from afportal.credentials.settings import MinterSettings
 from afportal.phases import QUERIES
 from afportal.pool import Pool
-from afportal.signed_client import ServiceError, SignedClient, mint
+from afportal.signed_client import ServiceError, mint
 
 # Waits that no time ends: an operator or the owner must act.
 _HELD_REASONS = {"JobHeldUser", "JobHeldAdmin"}
@@ -56,40 +63,41 @@ JOBS_LOOKED_AT = 1000
 LEARNED_AT_ONCE = 200
 
 
-class SlurmBackend:
-    """One cluster behind one slurmrestd.
+class SlurmBackend(Backend):
+    """One cluster behind one slurmrestd."""
 
-    Args:
-        url: slurmrestd, "http://slurmrestd:6820".
-        version: version of the data parser, "v0.0.42".
-        minter: makes JWTs beside the controller's key.
-        identity: the hub's own account, coordinator of the accounts that it serves.
-        partition: where a session goes that names no partition.
-        nudge: a hidden partition of the hub's own; a moment's allocation there makes the
-            controller schedule at once instead of at its next tick. Empty: not used.
-        cell: tag of this hub instance.
-    """
+    class Settings(BackendSettings):
+        """One cluster.
 
-    name = "slurm"
+        Args:
+            url: slurmrestd, "http://slurmrestd:6820".
+            version: version of the data parser, "v0.0.42".
+            minter: makes JWTs beside the controller's key.
+            identity: the hub's own account, coordinator of the accounts that it serves.
+            partition: where a session goes that names no partition.
+            nudge: a hidden partition of the hub's own; a moment's allocation there makes the
+                controller schedule at once instead of at its next tick. Empty: not used.
+        """
+
+        url: str
+        minter: MinterSettings
+        identity: str = "hub"
+        partition: str = ""
+        nudge: str = ""
+        version: str = "v0.0.42"
+
+    label = "Slurm"
 
     def __init__(
-        self,
-        *,
-        url: str,
-        version: str,
-        minter: SignedClient,
-        identity: str,
-        partition: str,
-        nudge: str,
-        cell: str,
+        self, settings: Settings, *, name: str, cell: str, tls: ssl.SSLContext | None = None
     ) -> None:
-        self._url = url.rstrip("/")
-        self._version = version
-        self._minter = minter
-        self._identity = identity
-        self.traits = Traits(True, partition, reserves_limit=True)
-        self._nudge = nudge
-        self._cell = cell
+        super().__init__(settings, name=name, cell=cell, tls=tls)
+        self._url = settings.url.rstrip("/")
+        self._version = settings.version
+        self._minter = settings.minter.client(tls)
+        self._identity = settings.identity
+        self.traits = Traits(True, settings.partition, reserves_limit=True)
+        self._nudge = settings.nudge
         self._http = AsyncHTTPClient(force_instance=True, max_clients=50)
         self._token = ""
         self._token_until_s = 0.0
@@ -97,6 +105,7 @@ class SlurmBackend:
         self._details: dict[str, tuple[tuple[str, ...], float, JobStatus]] = {}
         # Job → `person/name` of this cell's, empty if not known; None: another's.
         self._ours: dict[str, str | None] = {}
+        self._announced = Announcements(name, self._ask_announced)
         self._node_addresses: dict[str, tuple[float, frozenset[str]]] = {}
 
     # Talking to slurmrestd
@@ -291,8 +300,24 @@ class SlurmBackend:
         found = await asyncio.gather(
             *(self._status(job_id, state) for job_id, state in living.items())
         )
-        statuses = {status.job_id: status for status in found}
+        if any(status.node for status in found):
+            await self._announced.look()
+        statuses = {status.job_id: self._with_announced(status) for status in found}
         return statuses | await self._others(states, set(job_ids)) if others else statuses
+
+    def _with_announced(self, status: JobStatus) -> JobStatus:
+        announced = slurm_announced.to_job(status, self._announced.newest.get(status.node, ()))
+        return replace(status, announced=announced) if announced != status.announced else status
+
+    async def _ask_announced(self) -> Mapping[str, tuple[Announced, ...]]:
+        nodes, reservations = await asyncio.gather(
+            self._call("nodes-announced", "GET", "/slurm/VERSION/nodes"),
+            self._call("reservations", "GET", "/slurm/VERSION/reservations"),
+        )
+        for answer in (nodes, reservations):
+            if faults := self._errors(answer):
+                raise SchedulerError(f"Slurm does not tell what it will do: {faults[0][1]}")
+        return slurm_announced.of_nodes(nodes, reservations, time.time())
 
     async def _others(
         self, states: Mapping[str, tuple[str, ...]], followed: Collection[str]
@@ -312,7 +337,7 @@ class SlurmBackend:
         # One that could not be asked for now is left to the next census.
         with contextlib.suppress(SchedulerError):
             job = await self._get(job_id)
-            mine = job is not None and job.get("name") == f"af-{self._cell}"
+            mine = job is not None and job.get("name") == f"af-{self.cell}"
             self._ours[job_id] = str((job or {}).get("comment") or "") if mine else None
 
     async def _status(self, job_id: str, states: tuple[str, ...]) -> JobStatus:
@@ -343,7 +368,9 @@ class SlurmBackend:
         reason = str(job.get("state_reason") or "")
         if standing is Standing.PENDING and reason in _HELD_REASONS:
             standing = Standing.HELD
+        running = standing in (Standing.RUNNING, Standing.SUSPENDED)
         began = slurm_pool.number(job.get("start_time"))
+        ends = slurm_pool.number(job.get("end_time"))
         return JobStatus(
             job_id=str(job["job_id"]),
             standing=standing,
@@ -352,6 +379,8 @@ class SlurmBackend:
             server=str(job.get("comment") or ""),
             node=str(job.get("batch_host") or ""),
             matched_s=float(began) if began and standing is Standing.RUNNING else None,
+            ends_s=float(ends) if ends and running else None,
+            announced=slurm_announced.of_job(job) if running else (),
         )
 
     async def cancel(self, job_id: str, reason: str) -> None:
@@ -381,7 +410,8 @@ class SlurmBackend:
         if job is None:
             return None
         status = self._status_of(job)
-        return replace(status, addresses=await self._addresses_of(status.node))
+        status = replace(status, addresses=await self._addresses_of(status.node))
+        return self._with_announced(status)
 
     async def _addresses_of(self, node: str) -> frozenset[str]:
         if not node:
@@ -418,9 +448,6 @@ class SlurmBackend:
         return await asyncio.to_thread(
             slurm_pool.pool_of, nodes, partitions, associations, qos, jobs, asked_s
         )
-
-    async def forget(self, request: JobRequest) -> None:
-        """Nothing to forget: the code went with the job's environment."""
 
     async def close(self) -> None:
         """Close the connections."""
