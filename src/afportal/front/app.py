@@ -42,6 +42,7 @@ def make_app(front: Front) -> Application:
         (r"/-/announcement", handlers.AnnouncementHandler),
         (r"/-/account", handlers.AccountHandler),
         (rf"/-/go/{HUB}", handlers.GoHandler),
+        (r"/-/share", handlers.ShareHandler),
         (rf"/-/elsewhere/{HUB}", handlers.ElsewhereHandler),
         (rf"/-/unavailable/{HUB}", handlers.UnavailableHandler),
         (rf"/-/no-route/{HUB}", handlers.NoRouteHandler),

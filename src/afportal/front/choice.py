@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from afportal.hubs import Hub, Hubs
+
 
 @dataclass(frozen=True)
 class Instance:
@@ -49,3 +51,24 @@ def weight(person: str, instance: str) -> bytes:
     Source: rendezvous hashing, Thaler and Ravishankar 1998.
     """
     return hashlib.sha256(f"{person}/{instance}".encode()).digest()
+
+
+def hub_for_share(hubs: Hubs, found: Mapping[str, Sequence[Instance]], made_on: str) -> Hub:
+    """Return the hub at which a person opens a share link.
+
+    One that answers; among these one where they have a server, and then the one that the link
+    was made on: what it offers fits best.
+
+    Args:
+        found: hub's name → what is known of its instances.
+    """
+
+    def rank(hub: Hub) -> tuple[bool, bool, bool]:
+        instances = found.get(hub.name, ())
+        return (
+            any(i.alive for i in instances),
+            any(i.alive and i.servers for i in instances),
+            hub.name == made_on,
+        )
+
+    return max(hubs.hubs, key=rank)

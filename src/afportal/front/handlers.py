@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -12,7 +13,7 @@ from tornado.httpclient import AsyncHTTPClient
 from tornado.web import HTTPError, RequestHandler
 
 from afportal.front.cells import ASK_TIMEOUT_S, Cells, running
-from afportal.front.choice import choose
+from afportal.front.choice import choose, hub_for_share
 from afportal.front.identity import person_of
 from afportal.front.next_page import next_page
 from afportal.front.page import Page
@@ -26,6 +27,8 @@ _HUB_COOKIES = (
     ("jupyterhub-hub-login", "hub/"),
     ("_xsrf", "hub/"),
 )
+# What can stand in a share link; whether it is one the hubs know.
+_SHARE = re.compile(r"[A-Za-z0-9_-]{32}")
 
 
 @dataclass(frozen=True)
@@ -169,6 +172,29 @@ class GoHandler(FrontHandler):
             return
         self.route(hub, instance)
         self.redirect(target)
+
+
+class ShareHandler(FrontHandler):
+    """A share link, which belongs to no hub: on to one where this person can open it."""
+
+    async def get(self) -> None:
+        self.need_person()
+        self.set_header("Referrer-Policy", "same-origin")
+        key = self.get_query_argument("key", "")
+        if not _SHARE.fullmatch(key):
+            raise HTTPError(
+                400,
+                reason="This is no whole share link: a part was lost, as when it is copied over "
+                "two lines. Copy all of it, or ask who sent it to send it again.",
+            )
+        hubs = self.front.hubs.get()
+        found = await self.front.cells.look_at_all(hubs, self.person, self.front.state.drained())
+        if self.get_query_argument("choose", ""):
+            self.show("share.html", hubs=hubs.hubs, found=found, running=running, key=key)
+            return
+        made_on = self.get_query_argument("on", "")
+        hub = hub_for_share(hubs, found, made_on)
+        self.redirect(f"/{hub.name}/hub/af/share?key={key}")
 
 
 class ElsewhereHandler(FrontHandler):

@@ -174,7 +174,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--stand-in", action="store_true", help="for load tests: no Jupyter behind the server"
     )
+    parser.add_argument("--started", type=float, help="the job's first instruction, unix seconds")
     args = parser.parse_args(argv)
+    started_s = args.started or started_s
     os.environ.update(person_environment())
 
     result: dict[str, Any] = {}
@@ -220,7 +222,13 @@ def main(argv: list[str] | None = None) -> None:
         schedulers=() if args.stand_in else result.get("for_jobs", ()),
         problems=result["problems"],
     )
-    serve(token, renewal, tls_folder=secrets.path / "tls", listener=listener)
+    serve(
+        token,
+        renewal,
+        tls_folder=secrets.path / "tls",
+        listener=listener,
+        about=result.get("session", {}),
+    )
 
 
 if __name__ == "__main__":

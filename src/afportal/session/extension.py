@@ -6,16 +6,30 @@ import asyncio
 import functools
 import json
 import os
+import time
 from typing import Any
+from urllib.parse import unquote
 
 from jupyter_server.base.handlers import APIHandler
 from jupyter_server.utils import url_path_join
 from tornado import web
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 
-from afportal.session import hello, hub_tls, kernel_connection, launcher, memory_watch, presence
+from afportal.session import (
+    hello,
+    hub_tls,
+    kernel_connection,
+    launcher,
+    memory_watch,
+    panel,
+    presence,
+    share_pages,
+)  # fmt: skip
+from afportal.session.limits import Limits
 
 ANSWER_TIMEOUT_S = 30.0
+# A kernel that computes is used now: its owner need not be asked whether anybody is there.
+USED_NOW_S = 5.0
 
 
 def _jupyter_server_extension_points() -> list[dict[str, str]]:
@@ -27,6 +41,7 @@ def _load_jupyter_server_extension(server: Any) -> None:
     base = server.web_app.settings["base_url"]
     route = url_path_join(base, "api/af/secrets")
     server.web_app.add_handlers(".*$", [(route, SecretsHandler, {"session": server})])
+    share_pages.put_in(server, os.environ["JUPYTERHUB_API_URL"], functools.partial(_token, server))
     kernel_connection.put_in(server)
 
 
@@ -87,8 +102,12 @@ async def _start_jupyter_server_extension(server: Any) -> None:
         server.exit(1)
     else:
         launcher.started()
-        server.af_memory_watch = asyncio.create_task(_watch_memory(server))
         ask = functools.partial(_tell_hub, server)
+        server.af_limits = _limits(server, ask)
+        _put_in_dask(server)
+        server.af_memory_watch = asyncio.create_task(_watch_memory(server))
+        server.af_time_watch = asyncio.create_task(server.af_limits.watch_time(ask, server.log))
+        server.af_own = asyncio.create_task(asyncio.to_thread(_tell_own, server.log))
         server.af_renewing = asyncio.create_task(server.af_renewal.run(ask, server.log))
         server.af_presence = asyncio.create_task(
             presence.keep(
@@ -101,18 +120,58 @@ async def _start_jupyter_server_extension(server: Any) -> None:
         )
 
 
+def _limits(server: Any, ask: panel.Ask) -> Limits:
+    """Return the session's limits, behind the panel's routes; without these if that fails."""
+    try:
+        return panel.put_in(server, server.af_about, ask)
+    except Exception:
+        server.log.exception("no panel and no warnings in this session's pages")
+        return Limits(server.af_about)
+
+
+def _put_in_dask(server: Any) -> None:
+    """Answer JupyterLab's Dask side bar; without it a server is as good as before."""
+    from afportal.session import dask_side_bar
+
+    try:
+        dask_side_bar.put_in(server)
+    except Exception:
+        server.log.exception("no clusters in this session's Dask side bar")
+
+
+def _tell_own(log: Any) -> None:
+    """Tell the hub what this person added for themselves, which may be news to it."""
+    from afportal import own_catalogue
+
+    try:
+        if own_catalogue.file().is_file():
+            own_catalogue.send(own_catalogue.load())
+    except (own_catalogue.NotTaken, ValueError, OSError) as error:
+        log.warning("your own environments: %s", error)
+
+
 def _heard(server: Any, words: list[str]) -> None:
-    """Answer the hub, which is about to end this server because nobody uses it."""
+    """Take word of the hub: when this server ends, and what its scheduler is about to do."""
     match words:
+        case ["ends", ends_s]:
+            server.af_limits.ends_at(float(ends_s))
+        case ["announced", told]:
+            server.af_limits.announced(json.loads(unquote(told)))
         case ["idle", ends_s]:
             used_s = launcher.last_used_s(server)
             server.log.warning("the hub ends this server at %s unless it is used", ends_s)
             if used_s is not None:
                 server.af_line.say_used(used_s)
+            if used_s is None or time.time() - used_s > USED_NOW_S:
+                server.af_limits.unused_until(float(ends_s))
 
 
 async def _watch_memory(server: Any) -> None:
     """Tell the hub of this job's memory, and whenever something in it was ended for want of it."""
+
+    def used(used_mib: int) -> None:
+        server.af_line.say_memory(used_mib)
+        server.af_limits.memory_is(used_mib)
 
     async def killed(times: int) -> None:
         server.log.error("out of memory: a process of this server was ended (%d so far)", times)
@@ -126,6 +185,6 @@ async def _watch_memory(server: Any) -> None:
         if group is None:
             server.log.warning("no count of memory kills here: they go unnoticed")
             return
-        await memory_watch.watch(group, killed=killed, used=server.af_line.say_memory)
+        await memory_watch.watch(group, killed=killed, used=used)
     except OSError as error:
         server.log.warning("the count of memory kills cannot be read: %s", error)

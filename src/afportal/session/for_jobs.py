@@ -7,7 +7,7 @@ import contextlib
 import os
 from collections.abc import Iterable
 
-from afportal import job_token
+from afportal import job_token, munge
 
 _TIMEOUT_S = 20.0
 NOT_YET = "is being handed on"
@@ -65,6 +65,6 @@ async def hand_on(schedulers: Iterable[str]) -> dict[str, str]:
                     await way(token)
             except TimeoutError:
                 problems[problem(name)] = f"no answer within {_TIMEOUT_S:g} s; tried again"
-            except (NotHandedOn, job_token.SealError, OSError, RuntimeError) as error:
+            except (NotHandedOn, munge.SealError, OSError, RuntimeError) as error:
                 problems[problem(name)] = f"{error}; tried again in a minute"
     return problems

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 from collections.abc import Mapping
 from ssl import SSLContext
 from typing import Any
 from urllib.parse import urlencode
 
-from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
+from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest, HTTPResponse
 
 CONNECT_TIMEOUT_S = 5.0
 TIMEOUT_S = 60.0
@@ -68,3 +69,12 @@ async def fetch(
     )
     client = _client(asyncio.get_running_loop())
     return Answer(await client.fetch(request, raise_error=raise_for_status))
+
+
+def words_of(error: HTTPClientError) -> str:
+    """Return what the hub said when it refused, in one line."""
+    try:
+        said = json.loads(error.response.body)["message"] if error.response else ""
+    except (ValueError, KeyError, TypeError):
+        said = ""
+    return " ".join(str(said or error).split())

@@ -214,6 +214,15 @@ def _listening(listener: socket.socket) -> Callable[[Any], bool]:
     return listen
 
 
+# Ours; and two that would load Dask and aiohttp into every server: `dask_side_bar` has their part.
+# What compares notebooks is loaded when somebody does (`share_pages`).
+_EXTENSIONS = {
+    "afportal.session.extension": True,
+    "dask_labextension": False,
+    "jupyter_server_proxy": False,
+    "nbdime": False,
+}
+
 # What JupyterHub's extension reads of a server's own TLS, and the file of each.
 _TLS_FILES = {
     "JUPYTERHUB_SSL_KEYFILE": "server.key",
@@ -222,7 +231,14 @@ _TLS_FILES = {
 }
 
 
-def serve(token: str, renewal: Renewal, *, tls_folder: Path, listener: socket.socket) -> None:
+def serve(
+    token: str,
+    renewal: Renewal,
+    *,
+    tls_folder: Path,
+    listener: socket.socket,
+    about: Mapping[str, Any],
+) -> None:
     """Become the server; returns when it ends.
 
     Args:
@@ -232,6 +248,7 @@ def serve(token: str, renewal: Renewal, *, tls_folder: Path, listener: socket.so
         tls_folder: where the hub's files for TLS are. With them only who has a certificate
             of `client-authority.pem` can speak to this server at all.
         listener: bound to the port that stands in the server's address.
+        about: what the hub told of this session; no secret in it.
     """
     from jupyter_server.serverapp import ServerApp
     from jupyterhub.singleuser import extension
@@ -260,6 +277,8 @@ def serve(token: str, renewal: Renewal, *, tls_folder: Path, listener: socket.so
     config = Config()
     config.HubAuth.api_token = token
     config.LabApp.extension_manager = "readonly"
+    # In a container the node's is a mount (`inside`); elsewhere there is no such folder.
+    config.LabApp.extra_labextensions_path = ["/.afportal/labextensions"]
     runtime = Path(os.environ["JUPYTER_RUNTIME_DIR"])
     config.ConnectionFileMixin.transport = kernel_transport.transport(runtime)
     # A facility's server asks no address outside for news or updates.
@@ -267,12 +286,13 @@ def serve(token: str, renewal: Renewal, *, tls_folder: Path, listener: socket.so
     config.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
     # launch_instance() takes no configuration; this is the rest of what it does.
     server = extension.JupyterHubSingleUser.initialize_server(
-        argv=['--ServerApp.jpserver_extensions={"afportal.session.extension": True}'], config=config
+        argv=[f"--ServerApp.jpserver_extensions={_EXTENSIONS}"], config=config
     )
     # It would hold the server's token, for everybody to read. As a setting it is lost.
     server.no_browser_open_file = True
     server.af_renewal = renewal
     server.af_line = line
+    server.af_about = about
     for name in _TLS_FILES:  # for this process alone: a kernel that asks the hub is no server
         os.environ.pop(name, None)
     server.start()

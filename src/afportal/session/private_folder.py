@@ -45,7 +45,7 @@ class PrivateFolder:
         (self.path / "run").mkdir(mode=0o700, exist_ok=True)
 
     def _made(self) -> Path:
-        usable = (place for place in _places() if place.is_dir() and os.access(place, os.W_OK))
+        usable = (place for place in places() if place.is_dir() and os.access(place, os.W_OK))
         made = Path(tempfile.mkdtemp(prefix=".af-", dir=next(usable, None)))
         atexit.register(shutil.rmtree, made, ignore_errors=True)
         return made
@@ -86,7 +86,7 @@ class PrivateFolder:
         }
 
 
-def _places() -> Iterator[Path]:
+def places() -> Iterator[Path]:
     """Yield where a folder would go with the job, the best first."""
     job = os.environ.get("SLURM_JOB_ID")
     if job and job.isdigit():

@@ -143,7 +143,9 @@ async def _run(token: str, renewal: Renewal, tls_folder: Path, listener: socket.
             task.cancel()
 
 
-def serve(token: str, renewal: Renewal, *, tls_folder: Path, listener: socket.socket) -> None:
+def serve(
+    token: str, renewal: Renewal, *, tls_folder: Path, listener: socket.socket, **_: Any
+) -> None:
     """Become the stand-in; returns when the scheduler ends it. As `launcher.serve`."""
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s")
     log.warning("this is a stand-in for a load test: it runs no Jupyter")
