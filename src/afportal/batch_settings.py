@@ -67,13 +67,13 @@ class BatchSpawnerBase(Configurable):
         "", config=True, help="Variables of the hub's environment that jobs get, by comma"
     )
 
-    def defaults_for(self, backend: str) -> dict[str, Any]:
+    def defaults_for(self, kind: str) -> dict[str, Any]:
         """Return option → value of every setting that is made, in the options' own units.
 
-        A setting of c.SlurmSpawner or c.CondorSpawner counts for that backend where
+        A setting of c.SlurmSpawner or c.CondorSpawner counts for backends of that kind where
         c.PortalSpawner and c.BatchSpawnerBase leave it empty.
         """
-        section = self.config.get(_SECTION.get(backend, ""), {})
+        section = self.config.get(_SECTION.get(kind, ""), {})
 
         def setting(name: str) -> str:
             return str(getattr(self, name) or section.get(name, "") or "")

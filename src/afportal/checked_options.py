@@ -9,6 +9,7 @@ from tornado import web
 
 from afportal import form, offers
 from afportal.batch_settings import BatchSpawnerBase
+from afportal.catalogue import Catalogue
 
 if TYPE_CHECKING:
     from jupyterhub.spawner import Spawner, SpawnException
@@ -31,7 +32,7 @@ class CheckedOptions(BatchSpawnerBase):
         """Render the form for this person, with the choices of the last server that started."""
         try:
             return form.render(
-                self.portal.catalogue,
+                self.offered(),
                 backends=self.portal.backend_names,
                 person=await self.person(),
                 base_url=self.hub.base_url,
@@ -42,22 +43,22 @@ class CheckedOptions(BatchSpawnerBase):
 
     async def options_from_form(self, formdata: Mapping[str, list[str]]) -> dict[str, Any]:
         """Read the form, and refuse there what would be refused at the start."""
-        options = form.options_from_form(formdata)
-        if options.pop("now", None):
-            options = await self._would_start_now(options)
+        try:
+            options = form.options_from_form(formdata)
+            if options.pop("now", None):
+                options = await self._would_start_now(offers.read_options(options))
+        except ValueError as error:
+            raise self.failure("options", str(error)) from error
         await self.check_options(options)
         return options
 
-    async def _would_start_now(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        try:
-            found = form.would_start_now(
-                self.portal.catalogue,
-                backends=self.portal.backend_names,
-                person=await self.person(),
-                environment=options.get("environment"),
-            )
-        except ValueError as error:
-            raise self.failure("options", str(error)) from error
+    async def _would_start_now(self, options: offers.Options) -> dict[str, Any]:
+        found = form.would_start_now(
+            self.offered(),
+            backends=self.portal.backend_names,
+            person=await self.person(),
+            environment=options.environment,
+        )
         return found.model_dump(by_alias=True, exclude_none=True, exclude_defaults=True)
 
     async def person(
@@ -72,11 +73,19 @@ class CheckedOptions(BatchSpawnerBase):
         if options is not None:
             names = tuple(name for name in names if name == (options.backend or names[0]))
         return await self.portal.person(
-            self.user.name, self.groups(), self.defaults_for, names, wait=wait
+            self.user.name,
+            self.groups(),
+            lambda name: self.defaults_for(self.portal.settings.backends[name].kind),
+            names,
+            wait=wait,
         )
 
     def groups(self) -> frozenset[str]:
         return frozenset(group.name for group in self.user.groups)
+
+    def offered(self) -> Catalogue:
+        """Return what the facility offers this person at this moment."""
+        return self.portal.catalogue_for(self.user.name, self.groups())
 
     async def granted(self, raw: Mapping[str, Any]) -> offers.Grant:
         """Check what was asked, whoever sent it. Raises ValueError that names all errors.
@@ -86,7 +95,7 @@ class CheckedOptions(BatchSpawnerBase):
         options = offers.read_options(raw)
         return offers.grant(
             options,
-            self.portal.catalogue,
+            self.offered(),
             backends=self.portal.backend_names,
             person=await self.person(options, wait=options.chooses),
         )

@@ -47,9 +47,12 @@ def configure(
     Raises:
         ValueError: portal.yaml or its catalogue is wrong; every error is named.
     """
-    from afportal import operators
+    from jupyterhub.app import JupyterHub
+
+    from afportal import continue_page, operators, own_api
     from afportal.form import handlers as form_handlers
     from afportal.hub_api import CUSTOM_SCOPES, HANDLERS, check_before_spawn
+    from afportal.own_register import OwnRegister
     from afportal.spawner import PortalSpawner
 
     portal = Portal.load(
@@ -61,11 +64,24 @@ def configure(
         catalogue_file=catalogue,
     )
     _mark_tokens(portal.settings.cell)
+    portal.own = OwnRegister(lambda: JupyterHub.instance().db)
     c.JupyterHub.spawner_class = PortalSpawner
     c.JupyterHub.custom_scopes = {**CUSTOM_SCOPES}
-    c.JupyterHub.extra_handlers = [*HANDLERS, *form_handlers.HANDLERS, *operators.HANDLERS]
+    c.JupyterHub.extra_handlers = [
+        *HANDLERS,
+        *form_handlers.HANDLERS,
+        *operators.HANDLERS,
+        *continue_page.HANDLERS,
+        *own_api.HANDLERS,
+    ]
     check_before_spawn()
+    form_handlers.check_spawn_page()
     c.JupyterHub.template_paths = [str(Path(__file__).parent / "templates")]
+    if portal.shares is not None:
+        from afportal.share import api as share_api
+        from afportal.share import page as share_page
+
+        c.JupyterHub.extra_handlers += [*share_api.HANDLERS, *share_page.HANDLERS]
     if portal.credentials.data is not None:
         from afportal.auth import sessions
         from afportal.credentials import data_pages
@@ -149,6 +165,12 @@ def _when_started(portal: Portal) -> None:
         portal.reconciler.start()
         idle = of_this_hub(hub, lambda: portal.idle_settings(), portal.usage.write)
         portal.idle = asyncio.create_task(idle.run(), name="idle servers")
+        if portal.shares is not None:
+            from afportal.share.asked import sweep_for_ever
+
+            portal.sweeping = asyncio.create_task(
+                sweep_for_ever(portal.shares), name="share links that ended"
+            )
         if portal.credentials.data is not None:
             await portal.credentials.data.sweep_for_ever()
 

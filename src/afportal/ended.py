@@ -112,7 +112,7 @@ class WithEnding:
 
     def had_memory(self, peak_mib: int) -> None:
         """Take the session's word for the most memory that it had at a time, MiB."""
-        if self.backend_name == "local":  # all sessions of a login node may be one control group
+        if not self.portal.backends[self.backend_name].traits.own_memory:
             return
         self.peak_mib = max(self.peak_mib, peak_mib)
 
@@ -158,9 +158,7 @@ class WithEnding:
         ended = self.ended
         if ended is None or ended.limit_mib is None or not ended.for_memory:
             return None
-        class_ = larger(
-            self.portal.catalogue, ended.backend, self.groups(), ended.limit_mib
-        )  # fmt: skip
+        class_ = larger(self.offered(), ended.backend, self.groups(), ended.limit_mib)
         if class_ is None:
             return None
         kept = [field for field in self.again() if field[0] not in ("class", "memory_mib")]
@@ -168,6 +166,10 @@ class WithEnding:
 
     def groups(self) -> frozenset[str]:
         """Return the names of the person's groups."""
+        raise NotImplementedError
+
+    def offered(self) -> Catalogue:
+        """Return what the facility offers the person at this moment."""
         raise NotImplementedError
 
 

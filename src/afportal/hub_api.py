@@ -4,6 +4,8 @@
     POST   /api/af/hello             {"port"} with the server's own token
     POST   /api/af/notice            {"oom_kills"} with the server's own token
     POST   /api/af/secrets           {} with the server's own token -> its secrets, renewed
+    POST   /api/af/limits            {} with the server's own token -> when its time is over
+    POST   /api/af/more-time         {"minutes"} with the server's own token -> the same, anew
     POST   /api/af/presence          {} with the server's own token -> held open, see decision 24
     GET    /api/af/spawns/NAME[/SRV] the newest spawn's stamps, state and reason
     DELETE /api/af/spawns/NAME[/SRV] give up a spawn that is still waiting
@@ -11,7 +13,8 @@
     POST   /api/af/end-sessions      {"user"} ends a person's sessions (custom:af:end-sessions)
 
 A job is believed nothing but its port, and what befell it: the host is the one that the
-scheduler names, and a request from elsewhere is refused.
+scheduler names, and a request from elsewhere is refused. More time it gets within its class's
+ceiling alone.
 """
 
 from __future__ import annotations
@@ -22,7 +25,8 @@ import hashlib
 import json
 import secrets
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from jupyterhub import apihandlers
@@ -34,6 +38,7 @@ from tornado import web
 from tornado.iostream import StreamClosedError
 
 from afportal.auth.sessions import end_sessions
+from afportal.back_channel import NoMoreTime, TimeLimit
 from afportal.backends import SchedulerError
 from afportal.catalogue import problems
 from afportal.portal import Portal
@@ -67,8 +72,16 @@ class Notice(BaseModel):
     oom_kills: int = Field(ge=1, le=10**6)
 
 
+class MoreTime(BaseModel):
+    """Body of /more-time: how many minutes longer the server shall run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    minutes: int = Field(ge=1, le=100_000)
+
+
 class Nothing(BaseModel):
-    """Body of /secrets."""
+    """Body of /secrets, /limits and /presence."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -197,7 +210,9 @@ class ExchangeHandler(_Handler):
         self._answer(await spawner.exchanged(host, body.started_s))
 
 
-class _SessionHandler(_Handler):
+class SessionHandler(_Handler):
+    """What a server asks with its own token."""
+
     def _spawner(self) -> PortalSpawner:
         """Return the server whose own token came with the request."""
         token = self.get_token()
@@ -209,7 +224,7 @@ class _SessionHandler(_Handler):
         raise web.HTTPError(403, "a server's own token is needed")
 
 
-class HelloHandler(_SessionHandler):
+class HelloHandler(SessionHandler):
     """Takes the port of a server that listens."""
 
     async def post(self) -> None:
@@ -221,7 +236,7 @@ class HelloHandler(_SessionHandler):
         self._answer({})
 
 
-class NoticeHandler(_SessionHandler):
+class NoticeHandler(SessionHandler):
     """Takes word of what befell a running server."""
 
     async def post(self) -> None:
@@ -233,7 +248,7 @@ class NoticeHandler(_SessionHandler):
         self._answer({})
 
 
-class SecretsHandler(_SessionHandler):
+class SecretsHandler(SessionHandler):
     """Gives a running session its secrets anew, before the old ones end."""
 
     async def post(self) -> None:
@@ -244,7 +259,38 @@ class SecretsHandler(_SessionHandler):
         self._answer(await spawner.renewed_secrets())
 
 
-class PresenceHandler(_SessionHandler):
+class LimitsHandler(SessionHandler):
+    """Tells a running session when its time is over, as its scheduler has it now."""
+
+    async def post(self) -> None:
+        """Ask the scheduler for the job of the one server whose token this is."""
+        spawner = self._spawner()
+        self._body(Nothing)
+        await self._check_host(spawner)
+        await self._tell(spawner.time_limit())
+
+    async def _tell(self, asked: Awaitable[TimeLimit]) -> None:
+        try:
+            limit = await asked
+        except NoMoreTime as error:
+            raise web.HTTPError(400, str(error)) from error
+        except SchedulerError as error:
+            raise web.HTTPError(503, str(error)) from error
+        self._answer(asdict(limit))
+
+
+class MoreTimeHandler(LimitsHandler):
+    """Lengthens a running server's time."""
+
+    async def post(self) -> None:
+        """Do so where its class and its scheduler allow that."""
+        spawner = self._spawner()
+        body: MoreTime = self._body(MoreTime)
+        await self._check_host(spawner)
+        await self._tell(spawner.more_time(body.minutes))
+
+
+class PresenceHandler(SessionHandler):
     """Holds the connection of a running session for as long as both live."""
 
     async def post(self) -> None:
@@ -261,6 +307,7 @@ class PresenceHandler(_SessionHandler):
         spawner.presence.hold(connection, used, spawner.had_memory)
         with contextlib.suppress(StreamClosedError):
             await connection.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+            spawner.tell_announced(spawner.monitor.status(spawner.job_id), anew=True)
 
 
 class CheckedServerHandler(UserServerAPIHandler):
@@ -361,6 +408,8 @@ HANDLERS = [
     (r"/api/af/hello", HelloHandler),
     (r"/api/af/notice", NoticeHandler),
     (r"/api/af/secrets", SecretsHandler),
+    (r"/api/af/limits", LimitsHandler),
+    (r"/api/af/more-time", MoreTimeHandler),
     (r"/api/af/presence", PresenceHandler),
     (r"/api/af/spawns/(?P<user_name>[^/]+)", SpawnHandler),
     (r"/api/af/spawns/(?P<user_name>[^/]+)/(?P<server_name>[^/]+)", SpawnHandler),

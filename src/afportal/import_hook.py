@@ -1,4 +1,5 @@
-"""Puts `afportal.xcache` in front of the XRootD client and uproot, in programs that import them.
+"""Puts `afportal.xcache` in front of the XRootD client and uproot, in programs that import them,
+and keeps Dask's TLS connections apart.
 
 `afportal-xcache.pth` calls it at the start of every Python of an environment, so it imports
 nothing for itself: docs/decisions/0015-urls-are-led-in-python.md.
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _WRAPPERS = {
     "pyxrootd.client": "afportal.xcache.client",
     "uproot.source.fsspec": "afportal.xcache.reads",
+    "distributed.comm.tcp": "afportal.dask.connections",
 }
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from afportal.backends import Traits
-from afportal.catalogue import GPUS, BackendName, Catalogue, Class, Environment, problems
+from afportal.catalogue import GPUS, BackendName, Catalogue, Class, Environment
 from afportal.pool import ANY_KIND, Ask, Room
 from afportal.pool.access import Access, NoWay, Way, access_of
 from afportal.pool.forecast import UNKNOWN, Forecast, Outlook
@@ -22,6 +22,17 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:@+-]{0,64}$")]
 # Words of a scheduler that has people choose where a job runs, and in whose name.
 _PLACES = ("partition", "qos", "reservation")
 _PLAIN = Traits()
+_A_NAME = "a name of at most 64 letters, digits and _ . : @ + - is taken"
+_A_NUMBER = "a whole number is taken"
+# What may stand in a field that is no name.
+_TAKEN = {
+    "backend": "the name of a backend is taken",
+    "gpus": "a number is taken, or a kind, a colon and a number",
+    "cores": _A_NUMBER,
+    "memory_mib": _A_NUMBER,
+    "runtime_min": _A_NUMBER,
+}
+MOST_QUOTED = 60
 
 
 class Refusal(ValueError):
@@ -59,6 +70,7 @@ class Place:
         outlook: what is known of it; None: nothing, and the scheduler itself is the judge.
         traits: how its scheduler takes jobs.
         defaults: options that the facility sets where a person does not.
+        label: what people call it; empty: its name.
     """
 
     name: BackendName
@@ -66,6 +78,12 @@ class Place:
     access: Access | None = None
     traits: Traits = _PLAIN
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    label: str = ""
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return self.label or self.name
 
     def with_defaults(self, options: Options) -> Options:
         """Fill in the facility's own settings where the person named nothing."""
@@ -96,15 +114,32 @@ class Place:
 
 @dataclass(frozen=True)
 class Person:
-    """Who asks, and what is known of the places that they may ask for."""
+    """Who asks, and what is known of the places that they may ask for.
+
+    Args:
+        own: environments that they added for themselves.
+    """
 
     name: str
     groups: frozenset[str] = frozenset()
     places: Mapping[str, Place] = field(default_factory=dict)
+    own: tuple[Environment, ...] = ()
 
     def at(self, backend: BackendName) -> Place:
         """Return a backend as this person has it."""
         return self.places.get(backend) or Place(backend)
+
+    def environments(self, catalogue: Catalogue, backend: str) -> tuple[Environment, ...]:
+        """Return what they may use on a backend: the facility's environments, then their own.
+
+        Whom a group binds to containers has none of their own: who brings the image could
+        leave it.
+        """
+        own = () if catalogue.bound(self.groups) else self.own
+        return (
+            *catalogue.environments_of(backend, self.groups),
+            *(e for e in own if backend in (e.backends or (backend,))),
+        )
 
 
 def place_of(
@@ -114,6 +149,7 @@ def place_of(
     groups: frozenset[str],
     traits: Traits = _PLAIN,
     defaults: Mapping[str, Any] | None = None,
+    label: str = "",
 ) -> Place:
     """Return a backend as one person has it, by what its scheduler said."""
     access = (
@@ -121,7 +157,7 @@ def place_of(
         if outlook is not None
         else None
     )
-    return Place(name, outlook, access, traits, defaults or {})
+    return Place(name, outlook, access, traits, defaults or {}, label)
 
 
 @dataclass(frozen=True)
@@ -160,7 +196,25 @@ def read_options(raw: Mapping[str, Any]) -> Options:
     try:
         return Options.model_validate(dict(raw))
     except ValidationError as error:
-        raise Refusal(problems(error)) from error
+        raise Refusal("; ".join(map(_malformed, error.errors()))) from error
+
+
+def _malformed(error: Any) -> str:
+    """Say of a value that is none of its field's: the field, what was asked, what is taken."""
+    name = ".".join(str(part) for part in error["loc"])
+    asked = f"{name} {quoted(error['input'])} asked"
+    if error["type"] == "extra_forbidden":
+        fields = ", ".join(field.alias or key for key, field in Options.model_fields.items())
+        return f"{asked}; there is no such option, only {fields}"
+    if error["type"] == "greater_than_equal":
+        return f"{asked}; {error['ctx']['ge']} is the least"
+    return f"{asked}; {_TAKEN.get(name, _A_NAME)}"
+
+
+def quoted(value: Any) -> str:
+    """Return what somebody sent, on one line and not all of it."""
+    text = repr(value)
+    return text if len(text) <= MOST_QUOTED else f"{text[: MOST_QUOTED - 1]}…"
 
 
 def grant(
@@ -230,12 +284,11 @@ def _judged(
     errors = [] if place.traits.has_accounts else _not_to_choose(options, backend, person)
     runtime_asked = options.runtime_min is not None
     options = place.with_defaults(options)
-    class_ = _class(options, catalogue, backend, person.groups)
-    environments = catalogue.environments_of(backend, person.groups)
+    environments = person.environments(catalogue, backend)
     environment = next((e for e in environments if options.environment in (None, "", e.name)), None)
     if environment is None:
-        names = ", ".join(e.name for e in environments) or "none"
-        errors.append(f"environment {options.environment} asked; {backend} offers you {names}")
+        errors.append(_not_offered(options, catalogue, backend, person))
+    class_ = _class(options, catalogue, backend, person.groups, environment)
     values: dict[str, int] = {}
     for name in ("cores", "memory_mib", "runtime_min"):
         asked = getattr(options, name)
@@ -265,17 +318,34 @@ def _judged(
     return _placed(granted, place, runtime_asked=runtime_asked)
 
 
+def _not_offered(
+    options: Options, catalogue: Catalogue, backend: BackendName, person: Person
+) -> str:
+    """Say why an environment cannot be had, and which can."""
+    names = ", ".join(e.name for e in person.environments(catalogue, backend)) or "none"
+    asked = f"environment {options.environment or 'of any kind'} asked"
+    if bound := catalogue.bound(person.groups):
+        return f"{asked}; people of the group {bound} may use containers only: {names}"
+    return f"{asked}; {backend} offers you {names}"
+
+
 def _class(
-    options: Options, catalogue: Catalogue, backend: BackendName, groups: frozenset[str]
+    options: Options,
+    catalogue: Catalogue,
+    backend: BackendName,
+    groups: frozenset[str],
+    environment: Environment | None,
 ) -> Class:
+    """Return the class that was named, else the one that goes with the environment."""
     offered = catalogue.classes_of(backend, groups)
     if not offered:
         raise Refusal(
             f"no class of {backend} is open to your groups ({', '.join(sorted(groups)) or 'none'})"
         )
+    proposed = environment.default_class if environment is not None else None
+    wanted = options.class_name or proposed
     class_ = next(
-        (c for c in offered if c.name == options.class_name),
-        None if options.class_name else offered[0],
+        (c for c in offered if c.name == wanted), None if options.class_name else offered[0]
     )
     if class_ is None:
         names = ", ".join(c.name for c in offered)

@@ -23,7 +23,7 @@ from afportal.portal import Portal
 SCOPES = ("read:metrics", "list:users", "read:servers")
 
 
-def _for_operators(method: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+def for_operators(method: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
     """Let in who has every scope; `needs_scope` is content with any of several."""
     for scope in SCOPES:
         method = needs_scope(scope)(method)
@@ -46,7 +46,7 @@ def told() -> dict[str, Any]:
 class ReconcilerHandler(APIHandler):
     """The same as JSON."""
 
-    @_for_operators
+    @for_operators
     async def get(self) -> None:
         """Answer with all that is kept."""
         self.set_header("Cache-Control", "no-store")
@@ -57,7 +57,7 @@ class JobsHandler(BaseHandler):
     """The page."""
 
     @web.authenticated
-    @_for_operators
+    @for_operators
     async def get(self) -> None:
         """Show it as of now."""
         found = told()

@@ -9,65 +9,53 @@ import ssl
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, ValidationError
 
-from afportal.backends import Backend
-from afportal.catalogue import BackendName, Catalogue, load, problems
+from afportal.backends import Backend, BackendSettings
+from afportal.catalogue import BackendName, Catalogue, load, problems, with_classes
 from afportal.credentials.delivery import Credentials
-from afportal.credentials.settings import CredentialSettings, MinterSettings, Settings
+from afportal.credentials.settings import CredentialSettings, ServiceSettings, Settings
+from afportal.extensions import backend_of, more_classes
 from afportal.offers import Person, place_of
 from afportal.phases import expect
 from afportal.pool.watch import PoolWatch
 from afportal.preflight import ANSWER_TIMEOUT_S, Preflight
 from afportal.queue_monitor import QueueMonitor
 from afportal.reconciler import Reconciler
-from afportal.signed_client import SignedClient
-from afportal.signed_http import read_secret
+from afportal.share.settings import ShareSettings
 from afportal.tls import CellTls
 from afportal.usage import Usage
+
+if TYPE_CHECKING:
+    from afportal.own_register import OwnRegister
+    from afportal.share.store import Shares
 
 log = logging.getLogger(__name__)
 
 RECORDS_KEPT = 5000
 
 
-class HTCondorSettings(Settings):
-    """The hub's own access point."""
-
-    kind: Literal["htcondor"] = "htcondor"
-    schedd: str
-    collector: str
-    credd: str
-    token_directory: Path
-    domain: str
-
-
-class SlurmSettings(Settings):
-    """slurmrestd, and the minter that makes a person's JWT for a submit."""
-
-    kind: Literal["slurm"] = "slurm"
-    url: str
-    minter: MinterSettings
-    identity: str = "hub"
-    partition: str = ""
-    nudge: str = ""
-    version: str = "v0.0.42"
+def _described(raw: Any) -> Any:
+    """Read what portal.yaml says of one backend by the settings of its kind."""
+    if not isinstance(raw, dict):
+        return raw
+    kind = backend_of(str(raw.get("kind") or ""))
+    try:
+        return kind.Settings.model_validate(raw)
+    except ValidationError as error:
+        raise ValueError(problems(error)) from error
 
 
-class LocalSettings(Settings):
-    """The login node's agent."""
-
-    kind: Literal["local"] = "local"
-    url: str
-    secret_file: Path
+def _loadable(name: str) -> str:
+    more_classes(name)
+    return name
 
 
-BackendSettings = Annotated[
-    HTCondorSettings | SlurmSettings | LocalSettings, Field(discriminator="kind")
-]
+Described = Annotated[InstanceOf[BackendSettings], BeforeValidator(_described)]
+MoreOf = Annotated[str, AfterValidator(_loadable)]
 
 
 class TlsSettings(Settings):
@@ -77,7 +65,7 @@ class TlsSettings(Settings):
     cell: Path
 
 
-class PreflightSettings(Settings):
+class PreflightSettings(ServiceSettings):
     """Who looks before a submit whether a server could start: an agent on a node with the homes.
 
     Args:
@@ -86,8 +74,6 @@ class PreflightSettings(Settings):
             those that run servers.
     """
 
-    url: str
-    secret_file: Path
     least_free_mib: int = Field(default=10, ge=0)
     programs: bool = False
 
@@ -104,6 +90,18 @@ class IdleSettings(Settings):
     warn_min: float = Field(default=15, gt=0)
 
 
+class WarningSettings(Settings):
+    """When a session's owner is warned of a limit.
+
+    Args:
+        time_min: so many minutes before the server's time is over, each once.
+        memory_ratio: from so much of the memory on at which it is stopped.
+    """
+
+    time_min: tuple[Annotated[float, Field(gt=0)], ...] = (30, 5)
+    memory_ratio: float = Field(default=0.9, gt=0, lt=1)
+
+
 class PortalSettings(Settings):
     """portal.yaml.
 
@@ -111,12 +109,18 @@ class PortalSettings(Settings):
         cell: tag that every job of this hub instance carries.
         hub_url: where jobs reach the hub's API, "http://hub:8081/hub/api".
         catalogue: file of the catalogue, relative to portal.yaml.
-        backends: what this hub offers, the default first.
+        contact: whom people ask for what only an operator can do, "help@facility.example".
+        backends: what this hub offers, the default first; `kind` of each is the name of an entry
+            point in afportal.backends, by default the backend's own name.
+        described: names of all backends of the file, also of those that this hub does not offer.
+        classes: entry points in afportal.classes, whose classes are offered beside the catalogue's.
         credentials: who makes the person's own tokens for a session, whatever it runs on.
         idle: when a server that nobody uses is ended.
         preflight: who looks before a submit whether a server could start; default nobody.
+        shares: where share links are kept; default: there are none.
         tls: the hub's keys; without them it listens in clear, and somebody else must make
             the network private.
+        warnings: when a session's owner is warned of a limit.
 
     A file that several instances share leaves `cell` and `hub_url` to each one's call of
     `configure`, and "@{NAME}" stands for a value that is given there.
@@ -125,11 +129,16 @@ class PortalSettings(Settings):
     cell: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")]
     hub_url: str
     catalogue: Path
-    backends: dict[BackendName, BackendSettings]
+    contact: str = ""
+    backends: dict[BackendName, Described]
+    described: frozenset[str] = frozenset()
+    classes: tuple[MoreOf, ...] = ()
     credentials: CredentialSettings = CredentialSettings()
     idle: IdleSettings = IdleSettings()
     preflight: PreflightSettings | None = None
+    shares: ShareSettings | None = None
     tls: TlsSettings | None = None
+    warnings: WarningSettings = WarningSettings()
 
 
 def read_settings(
@@ -156,8 +165,9 @@ def read_settings(
         for name, backend in (raw.get("backends") or {}).items():
             if isinstance(backend, dict):
                 backend.setdefault("kind", name)
+        described = raw.get("backends") or {}
+        raw["described"] = [*described]
         if backends is not None:
-            described = raw.get("backends") or {}
             if missing := [name for name in backends if name not in described]:
                 raise ValueError(f"{path}: backends: {', '.join(missing)} not described")
             raw["backends"] = {name: described[name] for name in backends}
@@ -167,68 +177,33 @@ def read_settings(
         raise ValueError(f"{path}: {problems(error)}") from error
 
 
-def signed_client(
-    settings: MinterSettings | LocalSettings | PreflightSettings,
-    tls: ssl.SSLContext | None,
-    *,
-    timeout_s: float = 10.0,
-) -> SignedClient:
-    """Build the client of a signed service."""
-    secret = read_secret(settings.secret_file)
-    return SignedClient(settings.url, secret, timeout_s=timeout_s, tls=tls)
-
-
 def make_preflight(settings: PortalSettings, tls: ssl.SSLContext | None) -> Preflight | None:
     """Build who looks before a submit, if the facility has such a one."""
     wanted = settings.preflight
     if wanted is None:
         return None
     return Preflight(
-        signed_client(wanted, tls, timeout_s=ANSWER_TIMEOUT_S),
+        wanted.client(tls, timeout_s=ANSWER_TIMEOUT_S),
         least_free_mib=wanted.least_free_mib,
         programs=wanted.programs,
     )
 
 
 def make_backend(
-    settings: HTCondorSettings | SlurmSettings | LocalSettings,
-    cell: str,
-    tls: ssl.SSLContext | None = None,
+    name: str, settings: BackendSettings, cell: str, tls: ssl.SSLContext | None = None
 ) -> Backend:
-    """Build one backend; its module is imported only where it is used."""
-    if isinstance(settings, HTCondorSettings):
-        from afportal.backends.htcondor import HTCondorBackend
-
-        return HTCondorBackend(
-            schedd=settings.schedd,
-            collector=settings.collector,
-            credd=settings.credd,
-            token_directory=settings.token_directory,
-            domain=settings.domain,
-            cell=cell,
-        )
-    if isinstance(settings, SlurmSettings):
-        from afportal.backends.slurm import SlurmBackend
-
-        return SlurmBackend(
-            url=settings.url,
-            version=settings.version,
-            minter=signed_client(settings.minter, tls),
-            identity=settings.identity,
-            partition=settings.partition,
-            nudge=settings.nudge,
-            cell=cell,
-        )
-    from afportal.backends.local import LocalBackend
-
-    return LocalBackend(client=signed_client(settings, tls), url=settings.url, cell=cell)
+    """Build one backend. Raises ValueError that names it where that fails."""
+    try:
+        return backend_of(settings.kind)(settings, name=name, cell=cell, tls=tls)
+    except Exception as error:
+        raise ValueError(f"backends.{name}: {type(error).__name__}: {error}") from error
 
 
 def make_credentials(settings: PortalSettings, tls: ssl.SSLContext | None) -> Credentials:
     """Build what gathers people's credentials; the hub's database is looked for when needed."""
     wanted = settings.credentials
     minters = {
-        name: signed_client(minter, tls)
+        name: minter.client(tls)
         for name, minter in (("htcondor", wanted.htcondor), ("slurm", wanted.slurm))
         if minter is not None
     }
@@ -256,6 +231,15 @@ def make_credentials(settings: PortalSettings, tls: ssl.SSLContext | None) -> Cr
     return Credentials(wanted, minters, data)
 
 
+def make_shares(settings: PortalSettings) -> Shares | None:
+    """Return the facility's share links, if it has them; they are looked for when needed."""
+    if settings.shares is None:
+        return None
+    from afportal.share.store import Shares
+
+    return Shares(settings.shares)
+
+
 class Portal:
     """What all spawners of one hub process share."""
 
@@ -274,6 +258,7 @@ class Portal:
         self.preflight = preflight
         self.tls = tls
         self.catalogue = catalogue
+        self.more_classes = {name: more_classes(name) for name in settings.classes}
         self.backends = dict(backends)
         for name in self.backends:
             expect(name)
@@ -285,6 +270,9 @@ class Portal:
         self.pools = {name: PoolWatch(backend) for name, backend in self.backends.items()}
         self.records: OrderedDict[tuple[str, str], Callable[[], dict[str, Any]]] = OrderedDict()
         self.usage = Usage()
+        self.own: OwnRegister | None = None
+        self.shares = make_shares(settings)
+        self.sweeping: asyncio.Task[None] | None = None
         self.credentials = credentials or Credentials(settings.credentials, {})
 
     @classmethod
@@ -300,12 +288,18 @@ class Portal:
     ) -> Portal:
         """Read portal.yaml and its catalogue, and become this process's portal."""
         settings = read_settings(path, cell=cell, hub_url=hub_url, backends=backends, values=values)
-        catalogue = load(Path(path).parent / (catalogue_file or settings.catalogue))
+        catalogue = load(
+            Path(path).parent / (catalogue_file or settings.catalogue), settings.described
+        )
         tls = CellTls(settings.tls.authority, settings.tls.cell) if settings.tls else None
         asking = tls.asking() if tls else None
-        made = {
-            str(n): make_backend(b, settings.cell, asking) for n, b in settings.backends.items()
-        }
+        try:
+            made = {
+                name: make_backend(name, backend, settings.cell, asking)
+                for name, backend in settings.backends.items()
+            }
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
         credentials = make_credentials(settings, asking)
         preflight = make_preflight(settings, asking)
         cls._instance = cls(settings, catalogue, made, credentials, tls, preflight)
@@ -324,6 +318,19 @@ class Portal:
     def backend_names(self) -> tuple[BackendName, ...]:
         """What this hub offers, the default first."""
         return tuple(self.settings.backends)
+
+    def catalogue_for(self, person: str, groups: frozenset[str]) -> Catalogue:
+        """Return what is offered to a person at this moment: the facility's own classes too.
+
+        What is wrong with these is logged, and the catalogue is offered without them.
+        """
+        offered = self.catalogue
+        for name, more in self.more_classes.items():
+            try:
+                offered = with_classes(offered, tuple(more(person, groups)))
+            except Exception:
+                log.exception("classes %s for %s are left out", name, person)
+        return offered
 
     async def person(
         self,
@@ -352,10 +359,12 @@ class Portal:
             groups,
             {
                 backend: place_of(
-                    backend, look, name, groups, self.backends[backend].traits, defaults(backend)
+                    backend, look, name, groups, self.backends[backend].traits,
+                    defaults(backend), self.backends[backend].title,
                 )
                 for backend, look in zip(backends, looks, strict=True)
             },
+            self.own.of(name).offered(self.catalogue, groups) if self.own is not None else (),
         )  # fmt: skip
 
     def keep_record(self, user: str, server: str, record: Callable[[], dict[str, Any]]) -> None:
@@ -372,3 +381,5 @@ class Portal:
         await asyncio.gather(*(b.close() for b in self.backends.values()))
         if self.preflight is not None:
             self.preflight.close()
+        if self.shares is not None:
+            self.shares.close()

@@ -1,17 +1,21 @@
 """Looks before a submit whether a server could start at all: a clear refusal, no failed job.
 
-A node that has the homes is asked (the login node's agent). Where it does not answer in time
-nothing is refused: the job itself shows what is wrong then.
+A node that has the homes is asked (the login node's agent), and whether the person's data token
+can be renewed for as long as the server runs. Where nobody answers in time nothing is refused: the
+job itself shows what is wrong then.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
+from afportal.credentials.data_tokens import CURE, DataTokens
 from afportal.signed_client import ServiceError, SignedClient
 
 log = logging.getLogger(__name__)
@@ -56,6 +60,31 @@ class Preflight:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+
+async def data_problems(data: DataTokens, person: str, runtime_min: int) -> list[str]:
+    """Say if a person's data would end before a server of so many minutes does.
+
+    Minted tokens, and one that renewals carry on, are no reason.
+    """
+    now_s = time.time()
+    asked = asyncio.ensure_future(data.last_end_s(person, now_s + 60 * runtime_min))
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            # A renewal that is under way must not lose what it is given.
+            ends_s = await asyncio.shield(asked)
+    except TimeoutError:
+        log.warning("preflight of %s: the provider of data tokens does not answer", person)
+        return []
+    if ends_s is None:
+        return []
+    left_min = max(0, int(ends_s - now_s) // 60)
+    at = f"{datetime.fromtimestamp(ends_s, UTC):%d %b %H:%M} UTC"
+    shorter = f", or ask for at most {left_min} runtime_min" if left_min else ""
+    return [
+        f"{runtime_min} runtime_min asked; your data token ends in {left_min} min, {at}, and is "
+        f"renewed no more after that; log out and in again and {CURE}{shorter}"
+    ]
 
 
 def told(seen: Mapping[str, Any], least_free_mib: int) -> list[str]:

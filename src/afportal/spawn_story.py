@@ -30,6 +30,7 @@ class SpawnStory:
         self.stamps = Stamps(stamps)
         self.reason = ""
         self.notice = ""
+        self._began_here = stamps is None
         self._events: list[dict[str, Any]] = []
         self._more = asyncio.Event()
 
@@ -39,6 +40,12 @@ class SpawnStory:
             progress, message = _PROGRESS[phase]
             stamp = self.stamps.stamp(phase, at_s)
             self.tell(message, progress, phase=phase, stamp=stamp)
+
+    @property
+    def came_to_nothing(self) -> bool:
+        """Whether the spawn was asked of this process, and its server has not answered."""
+        stamps = self.stamps.as_dict()
+        return self._began_here and "accepted" in stamps and "http" not in stamps
 
     def tell(self, message: str, progress: int, **more: Any) -> None:
         """Add an event for whoever follows the spawn."""

@@ -12,11 +12,13 @@ import time
 from typing import Any
 
 from jupyterhub import orm
-from jupyterhub.spawner import Spawner, SpawnException
+from jupyterhub.spawner import Spawner
+from jupyterhub.utils import maybe_future
 from sqlalchemy.orm import object_session
 from tornado import web
 
-from afportal import offers
+from afportal import kernels, offers, worker_environments
+from afportal.back_channel import WithBackChannel
 from afportal.backends import (
     Cause,
     Ending,
@@ -43,11 +45,12 @@ HOST_TIMEOUT_S = 10.0
 FIRST_ANSWER_TIMEOUT_S = 5.0
 GONE_TIMEOUT_S = 30.0
 SECRETS_AFTER_END_S = 600
-SECRETS_MOST_S = 24 * 3600
 _OVER = (Standing.GONE, Standing.ENDING)
 
 
-class PortalSpawner(StampedLifeCycle, Submits, CheckedOptions, WithEnding, Spawner):
+class PortalSpawner(
+    StampedLifeCycle, Submits, CheckedOptions, WithEnding, WithBackChannel, Spawner
+):
     """Starts a person's server on the backend that the person chose."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -67,6 +70,7 @@ class PortalSpawner(StampedLifeCycle, Submits, CheckedOptions, WithEnding, Spawn
         self.node = ""
         self._whereabouts: Whereabouts | None = None
         self.memory_limit_mib = 0
+        self.longest_min = 0
         self.peak_mib = 0
         # Whether another process of this hub started the job.
         self._inherited = False
@@ -126,6 +130,7 @@ class PortalSpawner(StampedLifeCycle, Submits, CheckedOptions, WithEnding, Spawn
                 "said_hello": self.said_hello,
                 "node": self.node,
                 "memory_limit_mib": self.memory_limit_mib,
+                "longest_min": self.longest_min,
                 "notice": self.story.notice,
                 "phases": self.story.stamps.as_dict(),
             }
@@ -143,6 +148,7 @@ class PortalSpawner(StampedLifeCycle, Submits, CheckedOptions, WithEnding, Spawn
             self.said_hello = bool(state.get("said_hello"))
             self.node = str(state.get("node", ""))
             self.memory_limit_mib = int(state.get("memory_limit_mib", 0))
+            self.longest_min = int(state.get("longest_min", 0))
             self.story = SpawnStory(state.get("phases"))
             self.story.notice = str(state.get("notice", ""))
             self._inherited = True
@@ -180,6 +186,16 @@ class PortalSpawner(StampedLifeCycle, Submits, CheckedOptions, WithEnding, Spawn
 
         self._forgetting = asyncio.create_task(forget())
 
+    async def run_post_stop_hook(self) -> None:
+        """Forget the choices of a start that came to nothing, however that was.
+
+        They are not proposed again, nor taken by a start that names none. JupyterHub calls this
+        when a server has ended, and whenever one did not start.
+        """
+        if self.story.came_to_nothing:
+            self.orm_spawner.user_options = {}
+        await maybe_future(super().run_post_stop_hook())
+
     # Start
 
     async def start(self) -> str:
@@ -189,22 +205,14 @@ class PortalSpawner(StampedLifeCycle, Submits, CheckedOptions, WithEnding, Spawn
             SpawnException: the scheduler refuses, holds, ends or loses the job first; the
                 message is the scheduler's reason.
         """
-        try:
-            return await self._start()
-        except SpawnException:
-            # What failed is not proposed again, nor taken by a start that names no options.
-            self.orm_spawner.user_options = {}
-            raise
-
-    async def _start(self) -> str:
         grant = self._grant or await self.check_options(self.user_options)
         token = orm.APIToken.find(object_session(self.orm_spawner), self.api_token)
         self.token_id = token.id if token is not None else None
         self.backend_name = grant.backend
         arrival = self._arrival = asyncio.get_running_loop().create_future()
-        life_s = min(grant.runtime_min * 60 + SECRETS_AFTER_END_S, SECRETS_MOST_S)
+        self.longest_min = max(grant.runtime_min, grant.class_.runtime_limit_min or 0)
         self._secrets = asyncio.create_task(
-            self.portal.credentials.deliver(self.user.name, dask_life_s=life_s)
+            self.portal.credentials.deliver(self.user.name, dask_life_s=self._certified_s())
         )
         await self.submit(grant)
         self.commit_state()
@@ -216,6 +224,10 @@ class PortalSpawner(StampedLifeCycle, Submits, CheckedOptions, WithEnding, Spawn
             url = await self._await_arrival(arrival)
         self._watch = asyncio.create_task(self._watch_job(), name=f"watch {self._log_name}")
         return url
+
+    def _certified_s(self) -> int:
+        """How long its certificates are good: also when it is given all the time there is."""
+        return self.longest_min * 60 + SECRETS_AFTER_END_S
 
     async def _await_arrival(self, arrival: asyncio.Future[str]) -> str:
         """Return the server's URL at its hello, or raise what the queue says instead."""
@@ -309,6 +321,9 @@ class PortalSpawner(StampedLifeCycle, Submits, CheckedOptions, WithEnding, Spawn
             self._tell_machine(self.whereabouts.status)
         self.story.reach("executing", started_s)
         delivery = await self._secrets if self._secrets is not None else Delivery()
+        if self._grant is not None:
+            kernels.put(delivery, self.portal.catalogue, self._grant.environment, self.groups())
+            worker_environments.put(delivery, self.portal.catalogue, self.groups())
         self._tell_missing(delivery)
         if self._request is not None:
             self.memory_limit_mib = self._request.memory_limit_mib or self._request.memory_mib
@@ -318,9 +333,9 @@ class PortalSpawner(StampedLifeCycle, Submits, CheckedOptions, WithEnding, Spawn
             environment["MEM_LIMIT"] = str(self.memory_limit_mib * 1024 * 1024)
             environment["CPU_LIMIT"] = str(self._request.cores)
         if self.portal.tls is not None and self._request is not None:
-            life_s = self._request.runtime_min * 60 + SECRETS_AFTER_END_S
-            delivery.files |= self.portal.tls.server_files(host, life_s)
-        return {"environment": environment, **delivery.as_dict()}
+            delivery.files |= self.portal.tls.server_files(host, self._certified_s())
+        about = self.about_session(self._grant, self.whereabouts.status)
+        return {"environment": environment, "session": about, **delivery.as_dict()}
 
     async def renewed_secrets(self) -> dict[str, Any]:
         """Return what the running session puts in place of what it was given before."""
@@ -351,7 +366,9 @@ class PortalSpawner(StampedLifeCycle, Submits, CheckedOptions, WithEnding, Spawn
         """Let the hub know at once when a running server is no more."""
         known = self.monitor.status(self.job_id)
         while True:
-            known = await self.monitor.changed(self.job_id, known)
+            before, known = known, await self.monitor.changed(self.job_id, known)
+            self.tell_end(before, known)
+            self.tell_announced(known)
             if known.standing in (Standing.GONE, Standing.HELD, Standing.PENDING):
                 await self.poll_and_notify()
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import pwd
 import time
@@ -12,8 +13,10 @@ from jupyterhub.spawner import SpawnException
 
 from afportal import offers
 from afportal.backends import Backend, JobRefused, JobRequest, SchedulerError
+from afportal.catalogue import Environment
 from afportal.hub_api import TICKETS
 from afportal.phases import SPAWNS_FAILED
+from afportal.preflight import data_problems
 
 if TYPE_CHECKING:
     from afportal.portal import Portal
@@ -51,7 +54,8 @@ class Submits:
         Each try has a code of its own: if one reached the scheduler whose answer was lost,
         that job's code is void, and the reconciler is told to remove it.
         """
-        await self._look_ahead(grant)
+        if found := await self.look_ahead(grant):
+            raise self.failure("preflight", "; ".join(found))
         in_doubt = False
         deadline = time.monotonic() + SUBMIT_PATIENCE_S
         while True:
@@ -71,13 +75,20 @@ class Submits:
                 in_doubt = True
             await asyncio.sleep(SUBMIT_PAUSE_S)  # nothing tells when a scheduler is back
 
-    async def _look_ahead(self, grant: offers.Grant) -> None:
-        """Refuse what could not start for a reason that can be seen now."""
-        if self.portal.preflight is None or grant.environment.stand_in:
-            return
-        python = f"{grant.environment.prefix}/bin/python"
-        if found := await self.portal.preflight.problems(self.user.name, python):
-            raise self.failure("preflight", "; ".join(found))
+    async def look_ahead(self, grant: offers.Grant) -> list[str]:
+        """Say why a server could not start, as far as that can be seen now; empty: it could."""
+        if grant.environment.stand_in:
+            return []
+        preflight, data = self.portal.preflight, self.portal.credentials.data
+        found: list[str] = []
+        if preflight is not None:
+            # The agent looks with more right than a person has: not where a person says.
+            own = grant.environment.own
+            path = self.portal.catalogue.launching if own else grant.environment.path
+            found += await preflight.problems(self.user.name, path)
+        if data is not None:
+            found += await data_problems(data, self.user.name, grant.runtime_min)
+        return found
 
     def _job_request(self, grant: offers.Grant) -> JobRequest:
         person = self.user.name
@@ -89,14 +100,13 @@ class Submits:
                 message = f"this facility's directory has no account {person}, or does not answer"
                 raise self.failure("account", message) from None
         kept = [name.strip() for name in self.req_keepvars.split(",") if name.strip()]
-        python = f"{grant.environment.prefix}/bin/python"
         return JobRequest(
             person=person,
             home=home,
             server=f"{person}/{self.name}",
             cell=self.portal.settings.cell,
             code=TICKETS.issue(cast("PortalSpawner", self)),
-            argv=(python, "-I", "-m", "afportal.session", *self._session_options(grant)),
+            argv=(*self._session(grant.environment), *self._session_options(grant)),
             cores=grant.cores,
             memory_mib=grant.memory_mib,
             memory_limit_mib=grant.class_.memory_limit_mib,
@@ -109,6 +119,16 @@ class Submits:
             reservation=grant.reservation,
             gpus=grant.gpus,
         )
+
+    def _session(self, environment: Environment) -> tuple[str, ...]:
+        """Return the session's program; on nodes of its own, or as it enters something else."""
+        if environment.container is None and not environment.own:
+            return (environment.path, "-I", "-m", "afportal.session")
+        where = json.dumps({"prefix": environment.prefix})
+        if environment.container is not None:
+            where = environment.container.as_argument()
+        launcher = self.portal.catalogue.launching
+        return (launcher, "-I", "-m", "afportal.session.inside", "--in", where)
 
     def _session_options(self, grant: offers.Grant) -> tuple[str, ...]:
         """Return how the session finds its hub, by what it knows it, and what it becomes."""

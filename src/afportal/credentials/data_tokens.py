@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import jwt
+
 from afportal.credentials.offline_tokens import OfflineTokens
 from afportal.credentials.token_client import Given, ProviderAway, ProviderRefuses, TokenClient
 from afportal.phases import CREDENTIALS
@@ -20,11 +22,38 @@ log = logging.getLogger("afportal.credentials")
 
 UNUSED_S = 3600.0
 SWEEP_S = 60.0
+# Claims are whole seconds.
+ROUNDING_S = 2.0
 CURE = "open the hub's page 'data-token' in a browser"
 
 
 class NoDataToken(Exception):
     """There is none for this person now; the message says why, and the cure."""
+
+
+@dataclass(frozen=True)
+class Life:
+    """When an offline token was made, and when it ends, unix seconds of the provider's clock."""
+
+    made_s: float
+    ends_s: float
+
+    @property
+    def life_s(self) -> float:
+        """Seconds between the two."""
+        return self.ends_s - self.made_s
+
+
+def life_of(offline: str) -> Life | None:
+    """Read an offline token's own claims; None where it has none, or no end."""
+    try:
+        # Nothing is believed of it that its provider would not tell anyway.
+        claims = jwt.decode(offline, options={"verify_signature": False})
+        life = Life(float(claims["iat"]), float(claims["exp"]))
+    except (jwt.PyJWTError, KeyError, TypeError, ValueError):
+        return None
+    # Older Keycloaks write 0 where there is no end.
+    return life if life.life_s > 0 else None
 
 
 @dataclass(frozen=True)
@@ -100,6 +129,39 @@ class DataTokens:
                 log.warning("%s: data token not renewed: %s", person, error)
                 why = f"the login service renews it no more ({error})"
                 raise NoDataToken(f"{why}; {CURE}") from error
+
+    async def last_end_s(self, person: str, until_s: float) -> float | None:
+        """Return when a person's token will be renewed no more, if that is before `until_s`.
+
+        An offline token's end moves with each renewal, until the longest life of its login is
+        near: from then on each renewal leaves it less. So one that seems to end too early is
+        renewed now, and compared.
+
+        Args:
+            until_s: unix seconds.
+
+        Returns:
+            Unix seconds; None: not before, or nobody can say.
+        """
+        life = life_of(await self._kept.read(person))
+        if life is None or life.ends_s >= until_s:
+            return None  # as nearly always: nobody waits for a renewal that is under way
+        async with self._lock(person):
+            offline = await self._kept.read(person)
+            before = life_of(offline)
+            if before is None:
+                return None
+            try:
+                given = await self.client.renew(offline)
+            except (ProviderAway, ProviderRefuses):
+                return None  # whoever needs it next is told
+            CREDENTIALS.labels("data", "made").inc()
+            await self._take(person, given, offline)
+            after = life_of(given.offline)
+            if after is None or after.ends_s >= until_s:
+                return None
+            shrunk = before.life_s - after.life_s > ROUNDING_S
+            return after.ends_s if shrunk or given.offline == offline else None
 
     def session_over(self, person: str) -> None:
         """Revoke a person's token if no server is left that needs it; returns at once."""

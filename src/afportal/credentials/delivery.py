@@ -107,6 +107,14 @@ class Credentials:
         if self._settings.data is not None:
             asked.append(self._data_token(delivery, person))
         await asyncio.gather(*asked)
+        if self._settings.access_point is not None:
+            delivery.environment |= self._settings.access_point.environment()
+        if self._settings.dask_gateway:
+            # As Dask reads its configuration; by that class a session shows its own token.
+            delivery.environment |= {
+                "DASK_GATEWAY__ADDRESS": self._settings.dask_gateway,
+                "DASK_GATEWAY__AUTH__TYPE": "afportal.dask_gateway.client.SessionAuth",
+            }
         if self._settings.dask:
             delivery.paths |= dask_tls.environment()
             if dask_life_s is not None:

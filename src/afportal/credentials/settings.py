@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from afportal.signed_client import SignedClient
+from afportal.signed_http import read_secret
 
 
 class Settings(BaseModel):
@@ -14,11 +18,44 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class MinterSettings(Settings):
-    """A minter: where it listens, and the secret shared with it."""
+class ServiceSettings(Settings):
+    """A signed service: where it listens, and the secret shared with it."""
 
     url: str
     secret_file: Path
+
+    def client(self, tls: ssl.SSLContext | None, *, timeout_s: float = 10.0) -> SignedClient:
+        """Return what asks it. Raises OSError and ValueError where the secret is not to be had."""
+        secret = read_secret(self.secret_file)
+        return SignedClient(self.url, secret, timeout_s=timeout_s, tls=tls)
+
+
+class MinterSettings(ServiceSettings):
+    """A minter."""
+
+
+class AccessPointSettings(Settings):
+    """The HTCondor access point that people's jobs go to, where it is not the nodes' own choice.
+
+    Args:
+        schedd: its name, "sched@host"; in sessions HTCondor's SCHEDD_HOST.
+        credd: "host:port" of its credd, which keeps the data token for jobs; CREDD_HOST.
+        spool: it shares no files with the nodes, so that jobs are spooled to it and their
+            output is fetched; AF_SPOOL_JOBS in HTCondor's configuration.
+    """
+
+    schedd: str
+    credd: str
+    spool: bool = False
+
+    def environment(self) -> dict[str, str]:
+        """Return what a session is told: HTCondor's settings as its clients read them."""
+        settings = {
+            "SCHEDD_HOST": self.schedd,
+            "CREDD_HOST": self.credd,
+            "AF_SPOOL_JOBS": str(self.spool),
+        }
+        return {f"_CONDOR_{name}": value for name, value in settings.items()}
 
 
 class DataSettings(Settings):
@@ -55,14 +92,19 @@ class CredentialSettings(Settings):
 
     Args:
         htcondor: who makes the person's IDTOKEN.
+        access_point: where their HTCondor jobs go; default what the nodes' configuration says.
         slurm: who makes the person's JWT for slurmrestd.
         data: who gives the person's data token.
+        dask_gateway: address of the facility's Dask Gateway, "https://host:port", for
+            `afportal.dask_gateway.client`; with a certificate of the hub's authority.
         dask: whether a session gets certificates for Dask clusters of its own.
         life_s: how long a minted token lives; a session has a new one at half of that.
     """
 
     htcondor: MinterSettings | None = None
+    access_point: AccessPointSettings | None = None
     slurm: MinterSettings | None = None
     data: DataSettings | None = None
     dask: bool = False
+    dask_gateway: str = ""
     life_s: Annotated[int, Field(ge=60, le=24 * 3600)] = 4 * 3600

@@ -25,18 +25,12 @@ from afportal.pool.forecast import Forecast
 
 STATIC = Path(__file__).parent / "static"
 
-_TITLES: Mapping[str, str] = {"htcondor": "HTCondor", "slurm": "Slurm", "local": "Run locally"}
 _BADGES = {
     "now": "text-bg-success", "later": "text-bg-warning", "full": "text-bg-secondary",
     "never": "text-bg-danger", "unknown": "text-bg-light",
 }  # fmt: skip
 # A time of day alone would be read as today's.
 _NEXT_DAY_S = 12 * 3600
-
-
-def title_of(backend: str) -> str:
-    """Return what people call a backend."""
-    return _TITLES.get(backend, backend)
 
 
 def offer(
@@ -53,17 +47,18 @@ def offer(
     # Environment → where it may run.
     runs_on: dict[str, list[str]] = {}
     for found in offered:
-        for environment in catalogue.environments_of(found["name"], person.groups):
+        for environment in person.environments(catalogue, found["name"]):
             runs_on.setdefault(environment.name, []).append(found["name"])
     return {
         "backends": offered,
         "environments": [
             {
-                "name": e.name, "title": e.title, "description": e.description,
+                "name": e.name, "title": e.shown, "description": e.description,
                 "section": e.section, "gpus": e.gpus, "class": e.default_class,
-                "backends": runs_on[e.name],
+                "icon": e.icon, "stand_in_for": e.stand_in_for or None,
+                "container": e.container is not None, "backends": runs_on[e.name],
             }
-            for e in catalogue.environments
+            for e in (*catalogue.environments, *person.own)
             if e.name in runs_on
         ],
         "most_gpus": catalogue.limits.gpus,
@@ -72,14 +67,14 @@ def offer(
 
 def _backend(catalogue: Catalogue, place: Place, person: Person) -> dict[str, Any] | None:
     classes = catalogue.classes_of(place.name, person.groups)
-    environments = catalogue.environments_of(place.name, person.groups)
+    environments = person.environments(catalogue, place.name)
     # A scheduler where this person has no account has nothing for them.
     barred = place.access is not None and not place.access.partitions
     if not classes or not environments or barred:
         return None
     told: dict[str, Any] = {
         "name": place.name,
-        "title": title_of(place.name),
+        "title": place.title,
         "classes": [_class(c, catalogue, place, person) for c in classes],
         "gpus": place.gpus,
         # When its scheduler was asked, unix seconds.
@@ -166,6 +161,10 @@ def would_start_now(
     Raises:
         Refusal: There is none; the message says what starts soonest.
     """
+    offered = {e.name for name in backends for e in person.environments(catalogue, name)}
+    if environment and environment not in offered:
+        names = ", ".join(sorted(offered)) or "none"
+        raise Refusal(f"environment {environment} asked; you are offered {names}")
     soonest: tuple[float, str] | None = None
     for backend in backends:
         for class_ in catalogue.classes_of(backend, person.groups):
@@ -176,7 +175,8 @@ def would_start_now(
             if found.standing == "now":
                 return options
             if found.at_s is not None and (soonest is None or found.at_s < soonest[0]):
-                soonest = (found.at_s, f"{title_of(backend)}, {class_.title}: {words(found)}")
+                where = person.at(backend).title
+                soonest = (found.at_s, f"{where}, {class_.title}: {words(found)}")
     raise Refusal(
         "nothing would start now"
         + (f"; soonest {soonest[1]}" if soonest else "; choose where you wish to wait")
@@ -215,7 +215,9 @@ def render(
     script = escape(f"{base_url}af/static/form.js?v={_version()}")
     soon = any(c["forecast"]["standing"] == "now" for b in data["backends"] for c in b["classes"])
     return f"""
-<div id="af-form" data-forecast-url="{escape(base_url)}api/af/forecast">
+<div id="af-form" data-forecast-url="{escape(base_url)}api/af/forecast"
+  data-spawn-url="{escape(base_url)}spawn"
+  data-icons="{escape(base_url)}af/static/icons/">
   <button type="submit" class="visually-hidden" tabindex="-1" aria-hidden="true">Start</button>
   <p id="af-now-place"{"" if soon else " hidden"}>
     <button class="btn btn-outline-success" type="submit" name="now" value="yes" id="af-now">
@@ -227,7 +229,8 @@ def render(
   </fieldset>
   <div class="mb-3">
     <label class="form-label" for="af-environment">Environment</label>
-    <select class="form-select" id="af-environment" name="environment">
+    <select class="form-select" id="af-environment" name="environment"
+      aria-describedby="af-environment-text">
       {_environments(data["environments"], chosen.get("environment"))}</select>
     <div class="form-text" id="af-environment-text"></div>
   </div>
@@ -235,6 +238,8 @@ def render(
   <details class="mb-3" id="af-advanced">
     <summary>Advanced: less than the class has, partition, account, GPUs</summary>
     <div class="row g-2 mt-1">{_fields(data, chosen)}</div>
+    <p class="form-text" id="af-link-place" hidden>
+      <a id="af-link">Link that starts this choice</a></p>
   </details>
 </div>
 <script type="application/json" id="af-offer">{_json(data)}</script>
@@ -259,8 +264,10 @@ def _choices(backend: Mapping[str, Any], wanted: str) -> str:
             f"{escape('not for you now: ' if never and found['why'] else '')}"
             f"{escape(found['words'])}</span></label>"
         )
+    heading = f"af-at-{escape(backend['name'])}"
     return (
-        f'<div class="mb-2"><h2 class="fs-6 mb-1">{escape(backend["title"])}</h2>'
+        f'<div class="mb-2" role="group" aria-labelledby="{heading}">'
+        f'<h2 class="fs-6 mb-1" id="{heading}">{escape(backend["title"])}</h2>'
         f'<div class="list-group">{"".join(rows)}</div></div>'
     )
 
@@ -333,18 +340,55 @@ def _version() -> str:
     return hashlib.sha256((STATIC / "form.js").read_bytes()).hexdigest()[:12]
 
 
+def text_of(fields: Mapping[str, Sequence[bytes]]) -> dict[str, list[str]]:
+    """Return fields as they came over the wire as text.
+
+    Raises:
+        Refusal: some are no UTF-8; the message names each of them.
+    """
+    found: dict[str, list[str]] = {}
+    wrong = []
+    for name, values in fields.items():
+        for value in values:
+            try:
+                found.setdefault(name, []).append(value.decode())
+            except UnicodeDecodeError:
+                wrong.append(f"{name} {offers.quoted(value)} asked; text in UTF-8 is taken")
+    if wrong:
+        raise Refusal("; ".join(wrong))
+    return found
+
+
 def options_from_form(data: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """Turn fields into options; empty ones are left out, unknown ones kept to be refused."""
+    """Turn fields into options; empty ones are left out, unknown ones kept to be refused.
+
+    Raises:
+        Refusal: the form contradicts itself; no browser sends such a one.
+    """
+    wrong = [
+        f"{name} asked {len(values)} times, {offers.quoted([*values])}; once is taken"
+        for name, values in data.items()
+        if len(values) > 1
+    ]
     options: dict[str, Any] = {
         name: values[0] for name, values in data.items() if values and values[0] != ""
     }
     options.pop("_xsrf", None)
     choice = options.pop("choice", None)
+    made: dict[str, Any] = {}
     if choice is not None:
         backend, _, class_ = str(choice).partition("/")
-        # A field of the same name beside it is nobody's but a forger's, and is judged.
-        options = {"backend": backend, "class": class_} | options
-    kind, count = options.pop("gpu_kind", ""), options.pop("gpu_count", "1")
+        made |= {"backend": backend, "class": class_}
+    kind, count = options.pop("gpu_kind", ""), options.pop("gpu_count", "")
     if kind:
-        options["gpus"] = str(count) if kind == "any" else f"{kind}:{count}"
-    return options
+        made["gpus"] = str(count or 1) if kind == "any" else f"{kind}:{count or 1}"
+    elif count and not str(count).isdecimal():
+        made["gpus"] = count
+    wrong += [
+        f"{name} {offers.quoted(options[name])} asked beside {offers.quoted(value)}; one is taken"
+        for name, value in made.items()
+        if name in options and options[name] != value
+    ]
+    if wrong:
+        raise Refusal("; ".join(wrong))
+    return options | made

@@ -1,10 +1,12 @@
-"""What the spawn page asks of the hub while somebody chooses."""
+"""What the spawn page asks of the hub while somebody chooses, and what it may be sent."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from jupyterhub import handlers
 from jupyterhub.apihandlers.base import APIHandler
+from jupyterhub.handlers import pages
 from tornado import web
 
 from afportal import form, offers
@@ -39,12 +41,11 @@ class ForecastHandler(_OfPerson):
             options = offers.read_options(form.options_from_form(fields))
         except offers.Refusal as error:
             raise web.HTTPError(400, str(error)) from error
-        about: dict[str, Any] = {
-            "backends": portal.backend_names,
-            "person": await self._person(options),
-        }
-        found = form.told(offers.foretold(options, portal.catalogue, **about))
-        found["longest_min"] = offers.longest_min(options, portal.catalogue, **about)
+        person = await self._person(options)
+        offered = portal.catalogue_for(person.name, person.groups)
+        about: dict[str, Any] = {"backends": portal.backend_names, "person": person}
+        found = form.told(offers.foretold(options, offered, **about))
+        found["longest_min"] = offers.longest_min(options, offered, **about)
         self._answer(found)
 
 
@@ -55,7 +56,31 @@ class OfferHandler(_OfPerson):
         """Answer as the page's script has it."""
         person = await self._person()
         portal = Portal.instance()
-        self._answer(form.offer(portal.catalogue, backends=portal.backend_names, person=person))
+        offered = portal.catalogue_for(person.name, person.groups)
+        self._answer(form.offer(offered, backends=portal.backend_names, person=person))
+
+
+class SpawnPage(pages.SpawnHandler):
+    """JupyterHub's own spawn page; fields and links that are no text are refused by name.
+
+    JupyterHub 6.1 decodes them where nothing is refused any more, and answers with HTTP 500.
+    """
+
+    async def prepare(self) -> None:
+        """Refuse with HTTP 400 what could not be read as UTF-8."""
+        await super().prepare()
+        try:
+            form.text_of(self.request.arguments)
+        except offers.Refusal as error:
+            raise web.HTTPError(400, str(error)) from error
+
+
+def check_spawn_page() -> None:
+    """Have this process's hub show its spawn page by `SpawnPage`."""
+    handlers.default_handlers[:] = [
+        (route, SpawnPage if handler is pages.SpawnHandler else handler, *more)
+        for route, handler, *more in handlers.default_handlers
+    ]
 
 
 class ScriptHandler(web.StaticFileHandler):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from afportal.pool import ANY_KIND, Account, Ask, Partition, Pool, Qos, Room
 
@@ -66,8 +67,32 @@ class Access:
 
     def accounts_for(self, partition: Partition) -> list[Account]:
         """Return the accounts that a partition takes, the default first."""
-        found = [a for a in self.accounts if allows(partition, a) and self.qos_for(partition, a)]
-        return sorted(found, key=lambda a: (a.name != self.default_account, a.name))
+        found = self._accounts_for.get(partition.name)
+        if found is None:
+            mine = (a for a in self.accounts if allows(partition, a))
+            found = self._accounts_for[partition.name] = sorted(
+                (a for a in mine if any(takes_qos(partition, name) for name in a.qos)),
+                key=lambda a: (a.name != self.default_account, a.name),
+            )
+        return found
+
+    @cached_property
+    def _accounts_for(self) -> dict[str, list[Account]]:
+        return {}
+
+    def _kinds_for(self, partition: Partition) -> list[Account]:
+        """Return the first of the accounts that allow the same: of 200 there are a few kinds."""
+        found = self._kinds.get(partition.name)
+        if found is None:
+            kinds: dict[tuple[Any, ...], Account] = {}
+            for a in self.accounts_for(partition):
+                kinds.setdefault((a.qos, a.default_qos, a.runtime_min), a)
+            found = self._kinds[partition.name] = [*kinds.values()]
+        return found
+
+    @cached_property
+    def _kinds(self) -> dict[str, list[Account]]:
+        return {}
 
     def qos_for(self, partition: Partition, account: Account) -> list[str]:
         """Return the QOS of an account that a partition takes, the default first."""
@@ -78,7 +103,7 @@ class Access:
 
     def all_qos_for(self, partition: Partition) -> set[str]:
         """Return the QOS that a partition takes with one account or another."""
-        names = {name for a in self.accounts if allows(partition, a) for name in a.qos}
+        names = {name for a in self.accounts_for(partition) for name in a.qos}
         return {name for name in names if takes_qos(partition, name)}
 
     def way(self, ask: Ask) -> Way:
@@ -104,10 +129,12 @@ class Access:
         return name != self.default_partition
 
     def _way_in(self, place: Partition, ask: Ask) -> Way:
-        accounts = self.accounts_for(place)
-        mine = [a for a in accounts if ask.account in ("", a.name)]
+        if ask.account:
+            mine = [a for a in self.accounts_for(place) if a.name == ask.account]
+        else:
+            mine = self._kinds_for(place)
         if not mine:
-            names = _list(a.name for a in accounts)
+            names = _list(a.name for a in self.accounts_for(place))
             raise NoWay(
                 [f"account {ask.account} asked; in partition {place.name} you may use {names}"]
             )
@@ -214,10 +241,9 @@ def allows(partition: Partition, account: Account) -> bool:
     """Tell whether a partition takes an account."""
     if account.partition not in ("", partition.name):
         return False
-    names = account.above | {account.name}
-    if partition.accounts is not None:
-        return bool(names & partition.accounts)
-    return not names & partition.denied_accounts
+    listed = partition.denied_accounts if partition.accounts is None else partition.accounts
+    named = account.name in listed or not listed.isdisjoint(account.above)
+    return named is (partition.accounts is not None)
 
 
 def takes_qos(partition: Partition, name: str) -> bool:

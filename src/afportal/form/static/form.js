@@ -84,12 +84,31 @@
     input.min = least;
   };
 
+  // With its picture, which says nothing that the text does not.
+  const describe = (environment) => {
+    const text = field("environment-text");
+    const told = [];
+    if (environment && environment.stand_in_for) {
+      told.push(`Stands in for ${environment.stand_in_for}, which cannot be had here.`);
+    }
+    if (environment && environment.container) told.push("Runs in a container.");
+    text.textContent = environment ? [environment.description, ...told].join(" ") : "";
+    if (environment && environment.icon) {
+      const picture = document.createElement("img");
+      picture.src = `${root.dataset.icons}${encodeURIComponent(environment.icon)}.svg`;
+      picture.alt = "";
+      picture.width = picture.height = 24;
+      picture.className = "me-2";
+      text.prepend(picture);
+    }
+  };
+
   const follow = () => {
     const { backend: b, class: c } = chosen();
     if (!b || !c) return;
     keep(field("environment"), (name) => environments.get(name).backends.includes(b.name));
     const environment = environments.get(field("environment").value);
-    field("environment-text").textContent = environment ? environment.description : "";
+    describe(environment);
     const slurmLike = "partitions" in b;
     for (const name of ["partition", "account", "qos"]) show(name, slurmLike);
     const gpus = slurmLike ? narrow(b) : b.gpus;
@@ -116,13 +135,20 @@
       ? `about ${local(at_s)} at the latest${ahead > 0 ? `, ${ahead} waiting before you` : ""}`
       : words;
 
+  const options = () =>
+    [...new FormData(form)].filter(([name, value]) => name !== "_xsrf" && value !== "");
+
+  // In an address JupyterHub takes the fields with "opt-" in front.
+  const share = () => {
+    const query = new URLSearchParams(options().map(([name, value]) => [`opt-${name}`, value]));
+    field("link").href = `${root.dataset.spawnUrl}?${query}`;
+  };
+
   let asked = 0;
   let timer = 0;
   const foretell = async () => {
     const mine = ++asked;
-    const data = new FormData(form);
-    for (const name of ["_xsrf", "now"]) data.delete(name);
-    const query = new URLSearchParams([...data].filter(([, value]) => value !== ""));
+    const query = new URLSearchParams(options());
     try {
       const answer = await fetch(`${root.dataset.forecastUrl}?${query}`, {
         headers: { Accept: "application/json", "X-XSRFToken": xsrf },
@@ -138,6 +164,7 @@
 
   const changed = () => {
     follow();
+    share();
     clearTimeout(timer);
     timer = setTimeout(foretell, 250);
   };
@@ -167,6 +194,15 @@
   if ([...root.querySelectorAll("#af-advanced input, #af-advanced select")].some((i) => i.value)) {
     field("advanced").open = true;
   }
+  // Why the last try was refused is what is read first.
+  const refusal = document.querySelector(".spawn-error-msg");
+  if (refusal) {
+    refusal.setAttribute("role", "alert");
+    refusal.tabIndex = -1;
+    refusal.focus();
+  }
+  field("link-place").hidden = false;
   follow();
+  share();
   foretell();
 })();
