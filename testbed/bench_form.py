@@ -1,4 +1,5 @@
-"""`testbed bench form`: what the form costs its hub, and how often it foretells right."""
+"""`testbed bench form`: what the form costs its hub, how often it foretells right, and when people
+are warned of a limit."""
 
 import re
 import statistics
@@ -7,13 +8,14 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
-from testbed import orphans, planted_pools
+from testbed import orphans, planted_pools, sessions
 from testbed.bed import Bed
 from testbed.errors import NotInTime, ScenarioFailed
 from testbed.hub_client import HubClient, Options, Spawn
 from testbed.logins import Logins
 from testbed.planted_pools import Filler
 from testbed.results import quantile
+from testbed.session_events import SessionEvents
 from testbed.site import Hub, Site
 from testbed.waiting import wait_until
 
@@ -25,6 +27,8 @@ _NEXT_ANSWER_S = 120.0
 # A job that starts 'now' has by then, on a machine that others use too.
 _NOW_S = 20.0
 _ASKER, _FILLER = "alice", "bob"
+# A job that is warned of its end a minute after its begin, five before the end.
+_WARNED_MIN, _MARK_MIN = 6, 5
 # Both pools full, for who asks for this.
 _FULL = (
     Filler("slurm", 16, 1, 64, partition="short"),
@@ -45,6 +49,7 @@ def run(
     cancels: int,
     states: int,
     seed: int,
+    warnings: int,
     say: Say = lambda _line: None,
 ) -> dict[str, float]:
     """Measure, and return the figures of `bench form`.
@@ -54,6 +59,7 @@ def run(
         cancels: How often a server that waits is cancelled, at each scheduler.
         states: How many states of the pools are planted.
         seed: Of the states.
+        warnings: How often a server is watched until its owner is warned, at each scheduler.
 
     Raises:
         ScenarioFailed: The page was not shown, or a spawn failed for another reason than room.
@@ -71,6 +77,10 @@ def run(
         with planted_pools.filled(bed, _FULL, site.person(_FILLER)):
             figures |= _cancels(bed, logins.client(_ASKER, hub=hub), cancels)
         say(f"cancel while queued: median {figures['cancel_queued_s']} s until the job is gone")
+    if warnings:
+        say("servers of six minutes, to see when their owner is warned")
+        figures |= _warnings(bed, site, logins, hub, warnings)
+        say(f"warned {figures['warning_error_s']} s beside the mark at most")
     if states:
         figures |= _states(bed, site, logins, hub, states, seed, say)
     return figures
@@ -132,6 +142,37 @@ def _cancels(bed: Bed, client: HubClient, rounds: int) -> dict[str, float]:
         "cancel_queued_s": round(statistics.median(spans), 2),
         "cancel_queued_max_s": round(max(spans), 2),
         "cancels": len(spans),
+    }
+
+
+def _warnings(bed: Bed, site: Site, logins: Logins, hub: Hub, rounds: int) -> dict[str, float]:
+    """Seconds between five minutes before a server's end and the moment that its page is told.
+
+    The end is the job's, by its scheduler.
+    """
+    errors = []
+    for number in range(2 * rounds):
+        backend = ("htcondor", "slurm")[number % 2]
+        client = logins.client(_ASKER, hub=hub)
+        client.spawn(
+            {"backend": backend, **site.backend(backend).options, "runtime_min": _WARNED_MIN}
+        )
+        try:
+            with SessionEvents(client) as events:
+                told = events.until(
+                    lambda told: (w := told.warning("time")) and w["id"].endswith(f" {_MARK_MIN}"),
+                    f"{_MARK_MIN} minutes before the end",
+                    60 * (_WARNED_MIN - _MARK_MIN) + 60,
+                )
+            (job,) = (j for j in orphans.jobs(bed) if j.server == f"{_ASKER}/")
+            mark_s = sessions.ends_s(bed, job) - 60 * _MARK_MIN
+        finally:
+            client.stop(timeout_s=60)
+        errors.append(abs(told.at_s - mark_s))
+    return {
+        "warning_error_s": round(max(errors), 2),
+        "warning_error_p50_s": round(statistics.median(errors), 2),
+        "warnings": len(errors),
     }
 
 

@@ -110,6 +110,10 @@ class Browser:
         """Whether something of that kind is on the page now."""
         return bool(self.driver.find_elements(By.CSS_SELECTOR, css))
 
+    def shows(self, css: str) -> bool:
+        """Whether a person sees something of that kind now."""
+        return self._shown(css) is not None
+
     def cookie(self, name: str) -> str:
         """The value of a cookie of the page that is shown; empty if there is none."""
         found = self.driver.get_cookie(name)

@@ -97,4 +97,7 @@ def reading(
         expect_within(120, lambda: bool(reads()), what=f"a job on {scheduler} has read once")
         yield reads
     finally:
+        # A server closes a web socket on which no ping was answered for a while, and nobody reads
+        # this one while its scenario searches elsewhere, in an image say.
+        kernel.reconnect()
         kernel.run(_END % scheduler)

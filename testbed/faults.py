@@ -17,6 +17,8 @@ new.replace(sys.argv[1])
 """
 _DELAY = "/srv/hub/data/planted-delay-s"
 _IDLE = "/srv/hub/data/planted-idle-min"
+# Where a scheduler's operators give their commands.
+_CONTROL = {"htcondor": "condor-cm", "slurm": "slurmctld"}
 
 Fault = Callable[..., contextlib.AbstractContextManager[None]]
 
@@ -60,6 +62,81 @@ def impatience(bed: Bed, end_after_min: float, warn_min: float) -> Iterator[None
     """
     with _planted(bed, _IDLE, f"{end_after_min} {warn_min}"):
         yield
+
+
+@contextlib.contextmanager
+def drained(bed: Bed, scheduler: str, machine: str, reason: str) -> Iterator[None]:
+    """The machine is taken out of use as its operators do it, and what runs there goes on."""
+    service = _CONTROL[scheduler]
+    if scheduler == "htcondor":
+        # Any slot of it names the machine.
+        begin = ["condor_drain", "-graceful", "-reason", reason, f"slot1@{machine}"]
+        end = ["condor_drain", "-cancel", f"slot1@{machine}"]
+    else:
+        change = ["scontrol", "update", f"nodename={machine}"]
+        begin, end = [*change, "state=drain", f"reason={reason}"], [*change, "state=undrain"]
+    with _undone(bed, service, begin, end):
+        yield
+
+
+@contextlib.contextmanager
+def maintenance(bed: Bed, node: str, name: str, in_min: int) -> Iterator[None]:
+    """Slurm has a reservation for maintenance of that node, which begins so soon."""
+    begin = [
+        "scontrol", "create", f"reservation={name}", f"starttime=now+{in_min}minutes",
+        "duration=10", f"nodes={node}", "flags=maint,ignore_jobs", "users=root",
+    ]  # fmt: skip
+    with _undone(bed, _CONTROL["slurm"], begin, ["scontrol", "delete", f"reservation={name}"]):
+        yield
+
+
+@contextlib.contextmanager
+def small_folder(bed: Bed, folder: str, *, owner: str = "") -> Iterator[None]:
+    """A home, or a folder of one, that leads to a file system of the login node with 64 KiB.
+
+    Args:
+        folder: Made if it is not there.
+        owner: Whose the file system is from now on; default whose it was.
+
+    Raises:
+        TestbedError: It cannot be put there.
+    """
+    small = "/run/small-home"
+
+    def as_root(*argv: str) -> str:
+        done = bed.exec("login-node", list(argv), user="root")
+        if not done.ok:
+            raise TestbedError(f"{' '.join(argv)} failed on login-node", seen=done.stderr[-500:])
+        return done.stdout
+
+    if owner:
+        as_root("chown", as_root("id", "-u", owner).strip(), small)
+    as_root("mkdir", "-p", folder)
+    as_root("mv", folder, f"{folder}.away")
+    try:
+        as_root("ln", "-s", small, folder)
+        yield
+    finally:
+        as_root("rm", "-f", folder)
+        as_root("mv", f"{folder}.away", folder)
+
+
+@contextlib.contextmanager
+def _undone(bed: Bed, service: str, begin: list[str], end: list[str]) -> Iterator[None]:
+    """Run one command, and another when the block ends, however it ends.
+
+    Raises:
+        TestbedError: One of them failed.
+    """
+    try:
+        done = bed.exec(service, begin)
+        if not done.ok:
+            raise TestbedError(f"{' '.join(begin)} failed on {service}", seen=done.stderr[-500:])
+        yield
+    finally:
+        undone = bed.exec(service, end)
+        if not undone.ok:
+            say(f"{' '.join(end)} failed on {service}: {undone.stderr.strip()[-300:]}")
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ COMPOSE_FILE = Path("compose/hub/compose.yaml")
 KEYS_FILE = Path("compose/keys/instances.yaml")
 ROUTES_FILE = Path("compose/proxy/config/hubs.conf")
 TARGETS_FILE = Path("compose/prometheus/config/targets/hubs.json")
+PORTAL_FILE = Path("compose/hub/config/portal.yaml")
 RESERVED = frozenset({"hub", "user", "logout", "api", "static"})
 MOST_INSTANCES = 16
 
@@ -28,7 +29,7 @@ class Hub(BaseModel):
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{0,15}$")]
     title: Annotated[str, Field(min_length=1, max_length=60)]
     description: Annotated[str, Field(max_length=300)] = ""
-    backends: tuple[Literal["htcondor", "slurm", "local"], ...]
+    backends: tuple[str, ...]
     login: Literal["header", "keycloak"]
     instances: Annotated[int, Field(ge=1, le=MOST_INSTANCES)]
 
@@ -104,8 +105,16 @@ def read(home: Path) -> tuple[Hub, ...]:
     errors = [f"{name}: this name is taken already" for name in loader.twice]
     errors += [f"{name}: not known here; only hubs is" for name in raw if name != "hubs"]
     hubs = []
+    described = _described(home)
+    there = f"{', '.join(described)} (portal.yaml)"
     for name, fields in raw["hubs"].items():
         given = fields if isinstance(fields, dict) else {}
+        asked = given.get("backends")
+        errors += [
+            f"hub {name}: backends.{place}: {backend} is none of {there}"
+            for place, backend in enumerate(asked if isinstance(asked, list) else ())
+            if backend not in described
+        ]
         try:
             hubs.append(Hub.model_validate({**given, "name": str(name)}))
         except ValidationError as error:
@@ -119,12 +128,23 @@ def read(home: Path) -> tuple[Hub, ...]:
     return tuple(hubs)
 
 
+def _described(home: Path) -> list[str]:
+    """The backends that the portal knows. Raises `UsageError`."""
+    path = home / PORTAL_FILE
+    try:
+        return [*yaml.safe_load(path.read_text())["backends"]]
+    except (OSError, yaml.YAMLError, LookupError, TypeError) as error:
+        raise _refused(
+            path, [f"its backends cannot be read: {' '.join(str(error).split())}"]
+        ) from error
+
+
 def _refused(path: Path, errors: list[str]) -> UsageError:
     return UsageError(
         f"{path} cannot be followed",
         seen="\n".join(f"  {error}" for error in errors),
         cure="mend every line named above, then testbed hubs; a hub needs a name of its own "
-        "(a-z, 0-9, at most 16), title, backends of htcondor, slurm and local, instances and login",
+        "(a-z, 0-9, at most 16), title, backends that portal.yaml describes, instances and login",
     )
 
 
@@ -291,6 +311,7 @@ _SERVICES = """\
       - key-cell-{instance}:/keys/cell:ro
       - key-inside-tls:/keys/inside-tls:ro
       - cell-{instance}:/srv/hub/data
+      - shares:/srv/shares
       - ../../src:/srv/afportal/src:ro
       - ./config:/etc/afportal:ro
 """
@@ -302,4 +323,5 @@ volumes:
   key-login:
   token-condor-hub:
   key-inside-tls:
+  shares:
 """

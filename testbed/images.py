@@ -16,7 +16,8 @@ from testbed.errors import TestbedError
 from testbed.settings import Settings, versions
 
 # What lies among the sources but goes into no image.
-NOT_IN_IMAGES = ("__pycache__", "*.pyc", "compose.yaml", "README.md", "*.egg-info", "node_modules",
+NOT_IN_IMAGES = ("__pycache__", "*.pyc", "compose.yaml", "README.md", "*.egg-info", "build",
+                 "node_modules",
                  ".ipynb_checkpoints", ".mypy_cache", ".ruff_cache")  # fmt: skip
 
 

@@ -62,20 +62,23 @@ class Kernel:
         self._opened = time.monotonic()
 
     @classmethod
-    def start(cls, client: HubClient, server: str = "", *, folder: str = "") -> Self:
-        """Start a Python kernel in a person's running server and connect to it.
+    def start(
+        cls, client: HubClient, server: str = "", *, folder: str = "", name: str = "python3"
+    ) -> Self:
+        """Start a kernel in a person's running server and connect to it.
 
         Args:
             client: The person.
             server: The name of their server; empty for the default one.
             folder: Where it shall start, relative to the server's root.
+            name: Which of the server's kernels; by default the environment's own Python.
 
         Raises:
             HubRefused: The server would not start one.
             HubUnreachable: The server did not answer, or refused the web socket.
         """
         path = f"{client.server_path(server)}/api/kernels"
-        answer = client.request("POST", path, json={"name": "python3", "path": folder})
+        answer = client.request("POST", path, json={"name": name, "path": folder})
         if answer.status_code != 201:
             raise HubRefused(f"POST {path}", answer.status_code, answer.reason or "")
         return cls(client, server, answer.json()["id"])

@@ -1,4 +1,4 @@
-"""What a merge request and a CI read: Markdown that cannot mark up, and JUnit's XML."""
+"""What a merge request and a CI read: Markdown that cannot mark up, JUnit's XML, pages' text."""
 
 import html
 import re
@@ -20,6 +20,11 @@ class Case:
     failed: bool = False
     broke: bool = False
     seconds: float | None = None
+
+
+def text_of(page: str) -> str:
+    """What a page of HTML says, without its marks, on one line."""
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", page)).split())
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -24,7 +24,7 @@ class Needs(BaseModel):
     """What a notebook says of itself, in its metadata under `testbed`.
 
     `needs` are backends and needs of a site; `timeout_s` bounds the whole notebook;
-    `files` lie beside it and are put where it runs.
+    `files`, relative to it, are put where it runs.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -99,7 +99,9 @@ def run(
     copy: Path,
     parameters: Mapping[str, object] | None = None,
 ) -> Executed:
-    """Run a notebook in a new kernel of a running server and keep the executed copy.
+    """Run a notebook in a new kernel, of the kind that it names, of a running server.
+
+    The executed copy is kept.
 
     It runs in a folder of its own in the person's home, `af-testbed/<name>/`, as if it
     had been opened there.
@@ -123,7 +125,8 @@ def run(
     begin = time.monotonic()
     deadline = begin + notebook.timeout_s
     folder = _put_files(notebook, client, server)
-    kernel = Kernel.start(client, server, folder=folder)
+    wanted = str(document.metadata.get("kernelspec", {}).get("name") or "python3")
+    kernel = Kernel.start(client, server, folder=folder, name=wanted)
     bridge = _Bridge(kernel)
     runner = NotebookClient(
         document,
@@ -168,7 +171,7 @@ def _put_files(notebook: Notebook, client: HubClient, server: str) -> str:
     for name in notebook.files:
         text = (notebook.path.parent / name).read_text(encoding="utf-8")
         model = {"type": "file", "format": "text", "content": text}
-        _put(client, f"{contents}/{folder}/{quote(name)}", model)
+        _put(client, f"{contents}/{folder}/{quote(Path(name).name)}", model)
     return folder
 
 

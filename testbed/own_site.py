@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from testbed import hubs
 from testbed.bed import Bed
@@ -103,7 +104,7 @@ def _people(bed: Bed, folder: Path, secrets: Path) -> Iterable[Person]:
             keep_secret(totp, seeds[account.name])
         yield Person(
             name=account.name,
-            role="student" if "tutorial" in account.groups else "person",
+            role=_role(account),
             password_file=password.relative_to(folder),
             totp_file=totp.relative_to(folder),
             uid=account.uid,
@@ -119,6 +120,12 @@ def _people(bed: Bed, folder: Path, secrets: Path) -> Iterable[Person]:
             provider=_PROVIDER,
             password_file=path.relative_to(folder),
         )
+
+
+def _role(account: Account) -> Literal["person", "student", "visitor"]:
+    if "visitors" in account.groups:
+        return "visitor"
+    return "student" if "tutorial" in account.groups else "person"
 
 
 def _observer(bed: Bed, folder: Path, secrets: Path, instance: str) -> Person:

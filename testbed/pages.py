@@ -1,17 +1,21 @@
 """What a person does on the facility's pages, in a real browser."""
 
+import contextlib
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import numpy
 import pyotp
 import zxingcpp
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from testbed import entry
 from testbed.browser import Browser
 from testbed.errors import ScenarioFailed
 from testbed.secret import Secret
+from testbed.site import Hub, Site
 
 LOGIN_FORM = "#kc-form-login"
 LOGIN_ERROR = "#input-error, #input-error-otp-code, .kc-feedback-text, .pf-v5-c-alert__title"
@@ -20,6 +24,9 @@ QR_CODE = "#kc-totp-secret-qr-code"
 START = "#start, #spawn_form .feedback-container [type=submit]"
 HUB_PAGE = "#start, #stop, #af-form"
 CHOICE = '#af-form input[name="choice"]'
+
+_NOTEBOOK = ".jp-NotebookPanel:not(.lm-mod-hidden)"
+CELL = f"{_NOTEBOOK} .jp-Cell .cm-content"
 
 _LAB_TIMEOUT_S = 90
 _RUNS = 3
@@ -102,36 +109,56 @@ def wait_for_lab(browser: Browser, url: str) -> None:
     )
 
 
+def open_lab(browser: Browser, site: Site, hub: Hub, name: str) -> None:
+    """Log a person in on the way to the JupyterLab of their running server."""
+    browser.open(f"{site.entry_url(hub)}/user/{name}/lab?reset")
+    give_password(browser, name, site.secret(site.person(name), {}))
+    browser.see(CODE)
+    give_code(browser, entry.code(site, site.person(name), {}))
+    wait_for_lab(browser, site.entry_url(hub))
+
+
 def run_first_cell(browser: Browser, source: str) -> str:
     """Make a notebook from the launcher, run one cell in it, and return what it printed."""
     if not browser.has(".jp-Launcher"):
         # JupyterLab came back with what was open last time.
         browser.open(browser.url.partition("/lab")[0] + "/lab?reset")
     browser.click('.jp-LauncherCard[data-category="Notebook"]')
-    notebook = ".jp-NotebookPanel:not(.lm-mod-hidden)"
-    editor = browser.see(f"{notebook} .jp-Cell .cm-content", 60)
-    editor.send_keys(source)
+    browser.see(CELL, 60).send_keys(source)
+    return run_open_cell(browser)
+
+
+def run_open_cell(browser: Browser) -> str:
+    """Run the first cell of the notebook that is shown, and return what it printed."""
+    browser.see(CELL, 60)
     # JupyterLab drops what is run before the kernel is there, and now and then a moment after
     # (4.6: 2 of 40 first cells): it is run again, as a person would, unless it is under way.
     browser.until(
-        lambda: browser.has(f'{notebook} .jp-Notebook-ExecutionIndicator[data-status="idle"]'),
+        lambda: browser.has(f'{_NOTEBOOK} .jp-Notebook-ExecutionIndicator[data-status="idle"]'),
         "kernel that is ready",
         60,
     )
 
     def text(css: str) -> str:
-        return browser.driver.find_element(By.CSS_SELECTOR, f"{notebook} {css}").text
+        return browser.driver.find_element(By.CSS_SELECTOR, f"{_NOTEBOOK} {css}").text
 
     def output() -> str:
         return text(".jp-OutputArea-output pre")
 
+    def asked() -> bool:
+        # A notebook that has just been opened draws its cells anew, and what was seen is gone.
+        with contextlib.suppress(WebDriverException):
+            browser.driver.find_element(By.CSS_SELECTOR, CELL).send_keys(Keys.SHIFT, Keys.ENTER)
+            return True
+        return False
+
     for _ in range(_RUNS - 1):
-        editor.send_keys(Keys.SHIFT, Keys.ENTER)
+        browser.until(asked, "cell that takes keys", 60)
         try:
             return browser.until(output, "output of the cell yet", 10)
         except ScenarioFailed:
             if "*" in text(".jp-InputPrompt"):
                 break
     else:
-        editor.send_keys(Keys.SHIFT, Keys.ENTER)
+        browser.until(asked, "cell that takes keys", 60)
     return browser.until(output, "output of the cell", 60)

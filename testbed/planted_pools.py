@@ -15,7 +15,8 @@ _NAME = "planted"
 _PLANTED = f'JobBatchName == "{_NAME}"'
 # As in compose/slurmctld/config/accounts.toml.
 _COORDINATOR = "hub"
-_PARTITIONS = ("interactive", "batch", "short")
+# The most cores that a job may have there, as in slurm.conf: MaxCPUsPerNode of `short`.
+_PARTITIONS = {"interactive": 4, "batch": 4, "short": 2}
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,9 @@ class Filler:
 def drawn(random: Random) -> list[Filler]:
     """A state of both pools: from nearly free to full with people waiting."""
     fillers = []
-    for partition in _PARTITIONS:
+    for partition, most in _PARTITIONS.items():
         if random.random() < 0.6:
-            cores = random.choice((1, 2, 4))
+            cores = random.choice([n for n in (1, 2, 4) if n <= most])
             fillers.append(
                 Filler(
                     "slurm", random.randint(1, 24 // cores), cores,

@@ -101,6 +101,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(*names): what a scenario needs of a site")
+    config.addinivalue_line(
+        "markers", "soak: minutes of waiting, or many people; not a part of `make test`"
+    )
     config.stash[_STATE] = _State(config)
 
 

@@ -43,3 +43,14 @@ def remove(bed: Bed, job: Job) -> None:
         done = bed.exec("slurmctld", ["scancel", job.job_id])
     if not done.ok:
         raise ScenarioFailed(f"{job} was not removed", seen=done.stderr.strip()[-500:])
+
+
+def ends_s(bed: Bed, job: Job) -> float:
+    """When the scheduler itself says that it will end a job, unix seconds."""
+    if job.backend == "htcondor":
+        argv = ["condor_q", job.job_id, "-af", "JobCurrentStartDate", "AllowedJobDuration"]
+        begun_s, allowed_s = bed.exec("condor-ap-hub", argv).stdout.split()
+        return float(begun_s) + float(allowed_s)
+    argv = ["squeue", "--noheader", f"--job={job.job_id}", "--format=%e"]
+    said = bed.exec("slurmctld", ["env", "SLURM_TIME_FORMAT=%s", *argv])
+    return float(said.stdout)

@@ -128,7 +128,7 @@ def load(
         images=environ.get("AF_IMAGES") or "af-testbed",
         ci=environ.get("CI", "").lower() in ("1", "true", "yes"),
         min_memory_mib=_number(environ, "AF_MIN_MEMORY_MIB") or 4096,
-        min_disk_mib=_number(environ, "AF_MIN_DISK_MIB") or 12288,
+        min_disk_mib=_number(environ, "AF_MIN_DISK_MIB") or 20480,
         environ=dict(environ),
     )
     known = remembered(settings)

@@ -124,14 +124,15 @@ class Person(_Part):
 
     A person with role `observer` is never spawned for; the hub lets them read metrics
     and other people's servers. One with role `federated` comes from another organisation:
-    `provider` is its name on the login page.
+    `provider` is its name on the login page. A `visitor` may use less than others, as only
+    environments in containers.
 
     `totp_file` or `totp_env` has the base32 seed of a second factor. A file that is not there
     yet belongs to somebody who enrols at their first login, and is written then.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9._-]{0,31}$")
-    role: Literal["person", "student", "observer", "federated"] = "person"
+    role: Literal["person", "student", "visitor", "observer", "federated"] = "person"
     provider: str | None = None
     password_env: str | None = None
     password_file: Path | None = None

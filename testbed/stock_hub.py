@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from testbed import teardown
+from testbed import on_demand
 from testbed.bed import Bed
 from testbed.errors import ExplainedError, TestbedError
 from testbed.hub_client import HubClient, HubRefused, HubUnreachable
@@ -53,17 +53,14 @@ def run(
     Raises:
         TestbedError: One does not come up.
     """
-    beside = Bed(bed.settings, profiles=(PROFILE,))
-    say(f"starting {', '.join(services)}")
-    try:
-        beside.up(only=services)
-        yield {service: _reached(beside, service) for service in services}
-    finally:
-        say(f"removing {', '.join(services)}")
+
+    def end_jobs(beside: Bed) -> None:
         _end_jobs(beside, services)
-        if logs:
-            _keep_logs(beside, services, logs)
-        teardown.remove(beside, services)
+
+    with on_demand.services(
+        bed, PROFILE, services, logs=logs, before_removal=end_jobs, say=say
+    ) as beside:
+        yield {service: _reached(beside, service) for service in services}
 
 
 def _reached(bed: Bed, service: str) -> StockHub:
@@ -97,10 +94,3 @@ def _end_jobs(bed: Bed, services: Sequence[str]) -> None:
             bed.exec(service, argv, user="root", timeout_s=20)
             if service == TUNED["htcondor"]:
                 wait_until(none_queued, 20, what=f"no job of {service} in the queue")
-
-
-def _keep_logs(bed: Bed, services: Sequence[str], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for service in services:
-        with contextlib.suppress(ExplainedError):
-            (folder / f"{service}.log").write_text(bed.logs(service), encoding="utf-8")

@@ -5,6 +5,7 @@ import sys
 import typer
 
 from testbed.cli import (
+    autoscale,
     front,
     gate,
     hubs,
@@ -17,6 +18,8 @@ from testbed.cli import (
     predict,
     report,
     scale,
+    scaleout,
+    sharing,
     usage,
 )
 from testbed.errors import ExplainedError
@@ -51,6 +54,7 @@ app.command()(front.undrain)
 app.command()(front.announce)
 app.command()(lifecycle.restart)
 app.command()(lifecycle.fault)
+app.command()(autoscale.autoscale)
 app.command()(gate.gate)
 app.command()(report.report)
 app.command()(lifecycle.down)
@@ -61,6 +65,8 @@ bench.command()(load.load)
 bench.command()(judge.login)
 bench.command()(predict.predict)
 bench.command()(scale.scale)
+bench.command()(scaleout.scaleout)
+bench.command()(sharing.share)
 bench.command()(judge.spawn)
 app.add_typer(bench, name="bench")
 

@@ -145,7 +145,7 @@ def boot(
     bed = Bed.open(project)
     measured = Run("bench boot", bed.project, {"queries": queries, "backend": backend})
     figures = bench_boot.run(bed, say=say, queries=queries, backend=backend)
-    _keep(measured, figures, bed, out or bed.report_dir, as_json)
+    keep(measured, figures, bed, out or bed.report_dir, as_json)
 
 
 def login(
@@ -179,7 +179,7 @@ def login(
             browser_rounds=browser,
             say=say,
         )
-    _keep(measured, figures, judged_bed, folder, as_json)
+    keep(measured, figures, judged_bed, folder, as_json)
 
 
 def form(
@@ -194,13 +194,19 @@ def form(
         typer.Option(min=0, help="States of both pools to try forecasts in; 2 min each."),
     ] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Of the states.")] = 1,
+    warnings: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Servers watched until their time is warned of, at each scheduler."
+        ),
+    ] = 3,
     out: Annotated[
         Path | None, typer.Option(help="Where form.json goes (default: reports/<run>).")
     ] = None,
     project: Project = None,
     as_json: Json = False,
 ) -> None:
-    """What the spawn form costs its hub, and how often 'would start now' is right.
+    """What the form costs its hub, how often it foretells right, when people are warned.
 
     Gives Slurm partitions and accounts, and fills both pools with people's jobs; all of that is
     gone at the end.
@@ -216,13 +222,27 @@ def form(
     measured = Run(
         "bench form",
         site.name,
-        {"rounds": rounds, "cancels": cancels, "states": states, "seed": seed},
+        {
+            "rounds": rounds,
+            "cancels": cancels,
+            "states": states,
+            "seed": seed,
+            "warnings": warnings,
+        },
     )
     with judging.evidence(bed, folder), Logins(site, bed.settings.environ) as logins:
         figures = bench_form.run(
-            site, logins, bed=bed, rounds=rounds, cancels=cancels, states=states, seed=seed, say=say
+            site,
+            logins,
+            bed=bed,
+            rounds=rounds,
+            cancels=cancels,
+            states=states,
+            seed=seed,
+            warnings=warnings,
+            say=say,
         )
-    _keep(measured, figures, bed, folder, as_json)
+    keep(measured, figures, bed, folder, as_json)
 
 
 def data(
@@ -251,7 +271,7 @@ def data(
     _show(results, folder, as_json)
 
 
-def _keep(
+def keep(
     measured: "Run",
     figures: "dict[str, float]",
     bed: "Bed | None",
