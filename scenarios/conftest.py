@@ -26,6 +26,8 @@ Action (one deed, undone when the test ends)
     stopped_after       notes a client whose server shall be stopped at the end
     running             alice's server on `batch_backend`, with what secrets the site has and a
                         kernel that remembers a value
+    alices              alice's session on HTCondor with a kernel for Dask, one a module
+    kernel_at           kernel_at(client, backend): a kernel in a new server
     full_partition      the Slurm partition `short`, full of bob's jobs
     alice_reads         alice on a compute node, with a data token of hers; carol_reads: of atlas
     new_file            new_file(content or MiB): a file at the origin that no cache has seen
@@ -49,10 +51,12 @@ from testbed import chromium as browsers
 from testbed import data_tokens, entry, flawed_tokens, notebooks, orphans
 from testbed.bed import Bed
 from testbed.browser import Browser, spki
+from testbed.dask_sessions import DaskSession
 from testbed.data_client import DataClient, at_node, file_at_origin
 from testbed.errors import TestbedError
 from testbed.guests import Guest
 from testbed.hub_client import HubClient, Spawn
+from testbed.kernels import Kernel
 from testbed.logins import Logins, Visitor
 from testbed.progress import say
 from testbed.promises import expect_within
@@ -206,6 +210,25 @@ def running(
     session = Session.begin(client, batch_backend, job)
     yield session
     session.kernel.shut_down()
+
+
+@pytest.fixture(scope="module")
+def alices(site: Site, logins: Logins) -> Iterator[DaskSession]:
+    """Alice's session on HTCondor, with a kernel in which scenarios of Dask work."""
+    with DaskSession.begin(site, Visitor("alice", logins), "htcondor") as session:
+        yield session
+
+
+@pytest.fixture
+def kernel_at(spawn: Callable[..., Spawn]) -> Iterator[Callable[[HubClient, str], Kernel]]:
+    """kernel_at(client, backend): a kernel in a new server; ended with the scenario."""
+    with contextlib.ExitStack() as open_ones:
+
+        def begin(client: HubClient, backend: str) -> Kernel:
+            spawn(client, backend)
+            return open_ones.enter_context(Kernel.start(client))
+
+        yield begin
 
 
 @pytest.fixture

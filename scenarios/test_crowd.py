@@ -14,6 +14,7 @@ from testbed.site import Site
 CROWD = 20
 
 
+@pytest.mark.soak
 @pytest.mark.needs("students", "faults")
 @pytest.mark.timeout(900)
 def test_twenty_at_once_are_the_right_owners(

@@ -4,9 +4,11 @@ All clients run on a compute node, as people's code does, under their own uid.
 """
 
 import concurrent.futures
+import contextlib
 import json
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -17,6 +19,8 @@ from testbed.bed import Bed
 from testbed.data_client import (
     DataClient,
     Records,
+    at_node,
+    file_at_origin,
     is_hit,
     is_miss,
 )
@@ -24,6 +28,7 @@ from testbed.data_tokens import Client
 from testbed.extra_cache import ExtraCache
 from testbed.promises import expect_within
 from testbed.secret import Secret
+from testbed.site import Site
 from testbed.waiting import wait_until
 
 pytestmark = [pytest.mark.needs("data", "faults", "front_door"), pytest.mark.timeout(400)]
@@ -34,6 +39,48 @@ def expect_whole(client: DataClient, url: str, sha256: str, *, timeout_s: float 
     seen = client.copy(url, timeout_s=timeout_s)
     assert seen.ok, seen
     assert seen.sha256 == sha256, f"wrong bytes of {url}"
+
+
+# Room for little: the disk is filled first, and looked at again when there was time to purge
+
+LOW, HIGH = 0.40, 0.80
+
+
+@dataclass(frozen=True)
+class FullDisk:
+    """An XCache whose disk of 96 MiB was filled, and is purged to 40 %.
+
+    Args:
+        files: Path and SHA-256 of each that was read.
+        share_full: Of its disk, when all were read.
+    """
+
+    cache: ExtraCache
+    files: tuple[tuple[str, str], ...]
+    share_full: float
+
+
+@pytest.fixture(scope="module")
+def full_disk(
+    bed: Bed, site: Site, data_browser: requests.Session, hubs_client: data_tokens.Client
+) -> Iterator[FullDisk]:
+    marks = {"AF_XCACHE_DISKUSAGE": f"{LOW} {HIGH}"}
+    token = data_tokens.fetch(data_browser, hubs_client, *data_tokens.ALL_SCOPES).access
+    with contextlib.ExitStack() as stack:
+        cache = stack.enter_context(extra_cache.run(bed, "small", marks, disk_mib=96))
+        files = tuple(
+            stack.enter_context(file_at_origin(bed, f"{uuid.uuid4().hex}.bin", 60))
+            for _ in range(3)
+        )
+        with at_node(bed, site.person("alice"), token) as alice:
+            for path, sha256 in files:
+                expect_whole(alice, f"root://{cache.host}/{path}", sha256)
+        yield FullDisk(cache, files, cache.share_used)
+
+
+def test_a_full_disk_gives_the_right_bytes(full_disk: FullDisk) -> None:
+    """A cache without room gives what is asked for all the same."""
+    assert full_disk.share_full > HIGH, f"the disk was filled to {full_disk.share_full:.0%} only"
 
 
 # Hit and miss
@@ -245,35 +292,9 @@ def test_who_has_a_token_reads_without_keycloak(
         expect_whole(alice_reads, f"root://xcache/{path}", sha256)
 
 
-# Room for little
-
-LOW, HIGH = 0.40, 0.80
-
-
-@pytest.fixture(scope="module")
-def small_cache(bed: Bed) -> Iterator[ExtraCache]:
-    """An XCache whose disk of 96 MiB is purged to 40 %."""
-    marks = {"AF_XCACHE_DISKUSAGE": f"{LOW} {HIGH}"}
-    with extra_cache.run(bed, "small", marks, disk_mib=96) as cache:
-        yield cache
-
-
-def test_a_full_disk_and_its_purge(
-    small_cache: ExtraCache,
-    alice_reads: DataClient,
-    new_file: Callable[..., tuple[str, str]],
-) -> None:
-    """A cache without room gives the right bytes all the same, and makes room.
-
-    What was purged comes from the origin again.
-    """
-    files = [new_file(60) for _ in range(3)]
-    for path, sha256 in files:
-        expect_whole(alice_reads, f"root://{small_cache.host}/{path}", sha256)
-    full = small_cache.share_used
-    assert full > HIGH, f"the disk was filled to {full:.0%} only"
-    expect_within(
-        200, lambda: small_cache.share_used <= LOW, what="a purge to the low mark", poll_s=2
-    )
-    for path, sha256 in files:
-        expect_whole(alice_reads, f"root://{small_cache.host}/{path}", sha256)
+def test_a_full_disk_is_purged(full_disk: FullDisk, alice_reads: DataClient) -> None:
+    """A cache without room makes some; what was purged comes from the origin again."""
+    cache = full_disk.cache
+    expect_within(200, lambda: cache.share_used <= LOW, what="a purge to the low mark", poll_s=2)
+    for path, sha256 in full_disk.files:
+        expect_whole(alice_reads, f"root://{cache.host}/{path}", sha256)

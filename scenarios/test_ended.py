@@ -2,17 +2,19 @@
 
 import html
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from urllib.parse import urljoin
 
 import pytest
 
-from testbed import entry, pages, sessions
+from testbed import entry, faults, pages, sessions
 from testbed.bed import Bed
 from testbed.browser import Browser
 from testbed.hub_client import HubClient, HubUnreachable, Spawn
 from testbed.kernels import Kernel, KernelDied
 from testbed.logins import Logins, Visitor
+from testbed.markup import text_of
+from testbed.orphans import Job
 from testbed.promises import expect_within
 from testbed.sessions import Session
 from testbed.site import Hub, Site
@@ -29,16 +31,30 @@ def end_page(logins: Logins, site: Site, client: HubClient, hub: Hub) -> str:
     return answer.text
 
 
-def words_of(page: str) -> str:
-    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", page)).split())
-
-
 def until_gone(client: HubClient, timeout_s: float = 60) -> None:
     expect_within(
         timeout_s, lambda: "" not in client.servers(), what="the hub has noticed the server's end"
     )
 
 
+@pytest.fixture(scope="module")
+def minutes(site: Site, logins: Logins) -> Iterator[dict[str, HubClient]]:
+    """A server of one minute on each scheduler; they end while the next scenarios run."""
+    clients = {
+        backend: logins.client(name, backend)
+        for backend, name in {"htcondor": "dave", "slurm": "frank"}.items()
+    }
+    try:
+        for backend, client in clients.items():
+            options = {"backend": backend, **site.backend(backend).options, "runtime_min": 1}
+            client.spawn(options)
+        yield clients
+    finally:
+        for client in clients.values():
+            client.stop(timeout_s=120)
+
+
+@pytest.mark.usefixtures("minutes")  # looked at below: test_a_time_limit_is_told
 def test_a_removed_job_is_told_with_its_memory(
     bed: Bed, site: Site, logins: Logins, running: Session
 ) -> None:
@@ -58,34 +74,13 @@ def test_a_removed_job_is_told_with_its_memory(
     assert ended["peak_mib"] >= account["peak_mib"]
     page = end_page(logins, site, client, site.hub_for(running.backend))
     assert 'data-af-ended="removed"' in page
-    told = words_of(page)
+    told = text_of(page)
     assert "It was removed from the queue" in told
     assert f"At most {ended['peak_mib']} of {ended['limit_mib']} MiB of memory were in use." in told
     home = logins.browser(client.user).get(
         f"{site.entry_url(site.hub_for(running.backend))}/hub/home", timeout=60
     )
     assert 'data-af-ended="removed"' in home.text
-
-
-@pytest.mark.needs("htcondor", "slurm")
-@pytest.mark.timeout(600)
-def test_a_time_limit_is_told(
-    site: Site, logins: Logins, stopped_after: Callable[..., HubClient]
-) -> None:
-    """A server whose minute is over ends for that reason, on either scheduler."""
-    asked = {"htcondor": "alice", "slurm": "bob"}
-    clients = {
-        backend: stopped_after(logins.client(name, backend)) for backend, name in asked.items()
-    }
-    for backend, client in clients.items():
-        options = {"backend": backend, **site.backend(backend).options, "runtime_min": 1}
-        client.spawn(options)
-    for backend, client in clients.items():
-        # Slurm looks each minute, and lets a job have half a minute to end.
-        until_gone(client, timeout_s=300)
-        assert client.spawn_account()["ended"]["cause"] == "time", client.spawn_account()
-        page = end_page(logins, site, client, site.hub_for(backend))
-        assert "Its time was over" in words_of(page)
 
 
 @pytest.mark.needs("slurm")
@@ -147,3 +142,56 @@ def test_what_was_asked_is_asked_again(
         60, lambda: (s := client.servers().get("")) and s["ready"] and s, what="it runs again"
     )
     assert server["user_options"] == chosen
+
+
+@pytest.mark.needs("htcondor")
+def test_a_held_job_is_told(
+    bed: Bed, site: Site, logins: Logins, alice: Visitor, spawn: Callable[..., Spawn],
+    jobs_behind: Callable[..., list[Job]],
+) -> None:  # fmt: skip
+    """A running server's job that somebody holds: the page has the hold's reason, no job stays."""
+    client = alice.on("htcondor")
+    spawn(client, "htcondor")
+    (job,) = jobs_behind(client)
+    done = bed.exec("condor-ap-hub", ["condor_hold", "-reason", "<b>disk</b> broken", job.job_id])
+    assert done.ok, done.stderr
+    until_gone(client)
+    assert client.spawn_account()["ended"]["cause"] == "held"
+    page = end_page(logins, site, client, site.hub_for("htcondor"))
+    assert "Its scheduler put it on hold" in text_of(page)
+    assert "&lt;b&gt;disk&lt;/b&gt; broken" in page
+    expect_within(60, lambda: not jobs_behind(client), what="the held job is removed")
+
+
+@pytest.mark.needs("htcondor", "slurm")
+@pytest.mark.timeout(600)
+def test_a_time_limit_is_told(site: Site, logins: Logins, minutes: dict[str, HubClient]) -> None:
+    """A server whose minute is over has ended for that reason, on either scheduler."""
+    for backend, client in minutes.items():
+        # Slurm looks each minute, and lets a job have half a minute to end.
+        until_gone(client, timeout_s=300)
+        assert client.spawn_account()["ended"]["cause"] == "time", client.spawn_account()
+        page = end_page(logins, site, client, site.hub_for(backend))
+        assert "Its time was over" in text_of(page)
+
+
+@pytest.mark.needs("htcondor", "slurm")
+@pytest.mark.timeout(900)
+def test_a_lost_machine_is_told(
+    bed: Bed, site: Site, logins: Logins, stopped_after: Callable[..., HubClient]
+) -> None:
+    """All machines of both pools lose their power: both servers' pages say that it was that."""
+    clients = {
+        backend: stopped_after(logins.client(name, backend))
+        for backend, name in {"htcondor": "alice", "slurm": "bob"}.items()
+    }
+    for backend, client in clients.items():
+        client.spawn({"backend": backend, **site.backend(backend).options})
+    with faults.kill(bed, "condor-ep"), faults.kill(bed, "slurm-node"):
+        for client in clients.values():
+            # HTCondor waits for the job's lease, Slurm for SlurmdTimeout.
+            until_gone(client, timeout_s=400)
+            assert client.spawn_account()["ended"]["cause"] == "node", client.spawn_account()
+    for backend, client in clients.items():
+        page = end_page(logins, site, client, site.hub_for(backend))
+        assert "Its machine was lost" in text_of(page)

@@ -22,38 +22,100 @@ from testbed.site import Hub, Person, Site
 
 pytestmark = [pytest.mark.needs("front_door", "htcondor", "slurm"), pytest.mark.timeout(300)]
 
-# Each is a whole form but for what is forged in it; the answer must name it.
-FORGED: list[tuple[dict[str, str], str]] = [
-    ({"choice": "pbs/small"}, "backend"),
-    ({"choice": "htcondor/huge"}, "class huge asked"),
-    ({"choice": "htcondor/../../etc"}, "class"),
-    ({"choice": "slurm/reserved"}, "class reserved asked"),
-    ({"backend": "pbs"}, "backend"),
-    ({"environment": "root5"}, "environment root5 asked"),
-    ({"environment": "stand-in"}, "environment stand-in asked"),
-    ({"environment": "/opt/hub"}, "environment"),
-    ({"cores": "64"}, "64 cores asked"),
-    ({"cores": "0"}, "cores"),
-    ({"cores": "1e3"}, "cores"),
-    ({"memory_mib": "999999"}, "999999 memory_mib asked"),
-    ({"memory_mib": "-1"}, "memory_mib"),
-    ({"runtime_min": "99999"}, "99999 runtime_min asked"),
-    ({"runtime_min": "1; sleep 9"}, "runtime_min"),
-    ({"partition": "gpu"}, "partition gpu asked"),
-    ({"partition": "nudge"}, "partition nudge asked"),
-    ({"partition": "cms"}, "partition cms asked"),
-    ({"partition": "x\nqueue 1000"}, "partition"),
-    ({"account": "cms"}, "account cms asked"),
-    ({"account": "root"}, "account root asked"),
-    ({"account": "$(id)"}, "account"),
-    ({"qos": "gpu"}, "QOS gpu asked"),
-    ({"qos": "gold"}, "QOS gold asked"),
-    ({"gpu_kind": "k40", "gpu_count": "2"}, "2 GPUs k40 asked"),
-    ({"gpu_kind": "a100", "gpu_count": "1"}, "1 GPUs a100 asked"),
+# Each is a whole form but for what is forged in it; the answer must name the field, what was asked
+# and what is allowed. A list is a field that is sent more than once.
+FORGED: list[tuple[dict[str, str | list[str]], str]] = [
+    # Where and how large
+    ({"choice": "pbs/small"}, "backend pbs asked; this hub offers htcondor, slurm, local"),
+    ({"choice": "SLURM/small"}, "backend 'SLURM' asked; the name of a backend is taken"),
+    ({"choice": "/"}, "backend '' asked; the name of a backend is taken"),
+    ({"choice": "htcondor/huge"}, "class huge asked; htcondor offers you reserved, regular"),
+    ({"choice": "htcondor/../../etc"}, "class '../../etc' asked; a name of at most 64"),
+    ({"choice": "slurm/small/x"}, "class 'small/x' asked; a name of at most 64"),
+    ({"choice": "slurm/reserved"}, "class reserved asked; slurm offers you small, regular"),
+    ({"choice": "slurm/wide"}, "class wide asked; slurm offers you small, regular, naf-12"),
+    ({"choice": "local/regular"}, "class regular asked; local offers you small"),
+    ({"backend": "pbs"}, "backend 'pbs' asked beside 'slurm'; one is taken"),
+    ({"backend": "htcondor"}, "backend 'htcondor' asked beside 'slurm'; one is taken"),
+    ({"class": "regular"}, "class 'regular' asked beside 'small'; one is taken"),
+    ({"choice": ["slurm/small", "htcondor/regular"]}, "choice asked 2 times, ['slurm/small', "),
+    ({"environment": "root5"}, "environment root5 asked; slurm offers you python"),
+    ({"environment": "stand-in"}, "environment stand-in asked; slurm offers you python"),
+    ({"environment": "/opt/hub"}, "environment '/opt/hub' asked; a name of at most 64"),
+    ({"environment": "python\n"}, "environment 'python\\n' asked; a name of at most 64"),
+    ({"environment": "root5", "now": "yes"}, "environment root5 asked; you are offered accel-"),
+    ({"now": "yes", "exec_prefix": "sudo"}, "exec_prefix 'sudo' asked; there is no such option"),
+    # Numbers
+    ({"cores": "64"}, "64 cores asked; class small allows 1"),
+    ({"cores": "0"}, "cores '0' asked; 1 is the least"),
+    ({"cores": "1e3"}, "cores '1e3' asked; a whole number is taken"),
+    ({"cores": "0x10"}, "cores '0x10' asked; a whole number is taken"),
+    ({"cores": "1.5"}, "cores '1.5' asked; a whole number is taken"),
+    ({"cores": "nan"}, "cores 'nan' asked; a whole number is taken"),
+    ({"cores": "1" + 30 * "0"}, 30 * "0" + " cores asked; class small allows 1"),
+    ({"cores": 5000 * "9"}, "cores '99999999"),
+    ({"cores": ["1", "64"]}, "cores asked 2 times, ['1', '64']; once is taken"),
+    ({"memory_mib": "999999"}, "999999 memory_mib asked; class small allows 1536"),
+    ({"memory_mib": "-1"}, "memory_mib '-1' asked; 256 is the least"),
+    ({"memory_mib": "2G"}, "memory_mib '2G' asked; a whole number is taken"),
+    ({"runtime_min": "99999"}, "99999 runtime_min asked; class small allows 480"),
+    ({"runtime_min": "1; sleep 9"}, "runtime_min '1; sleep 9' asked; a whole number is taken"),
+    ({"runtime_min": "UNLIMITED"}, "runtime_min 'UNLIMITED' asked; a whole number is taken"),
+    # Other people's, and what is nobody's
+    ({"partition": "gpu"}, "partition gpu asked; you may use batch, interactive, short"),
+    ({"partition": "nudge"}, "partition nudge asked; you may use batch, interactive, short"),
+    ({"partition": "cms"}, "partition cms asked; you may use batch, interactive, short"),
+    ({"partition": "short", "runtime_min": "11"}, "11 runtime_min asked; partition short with QOS"),
+    ({"account": "cms"}, "account cms asked; in partition interactive you may use external"),
+    ({"account": "root"}, "account root asked; in partition interactive you may use external"),
+    ({"account": "portal"}, "account portal asked; in partition interactive you may use external"),
+    ({"choice": "htcondor/regular", "account": "cms"}, "account cms asked; you are in"),
+    ({"choice": "htcondor/regular", "partition": "batch"}, "partition batch asked; htcondor has"),
+    ({"choice": "htcondor/regular", "qos": "normal"}, "qos normal asked; htcondor has none"),
+    ({"choice": "local/small", "reservation": "r1"}, "reservation r1 asked; local has none"),
+    ({"qos": "gpu"}, "QOS gpu asked; partition interactive with account external takes"),
+    ({"qos": "gold"}, "QOS gold asked; partition interactive with account external takes"),
+    ({"gpu_kind": "k40", "gpu_count": "2"}, "2 GPUs k40 asked; partition interactive with QOS"),
+    ({"gpu_kind": "a100", "gpu_count": "1"}, "1 GPUs a100 asked; partition interactive with QOS"),
     ({"gpu_kind": "k40", "gpu_count": "99"}, "99 GPUs asked; the facility allows 2"),
-    ({"gpu_kind": "k40:1,craynetwork", "gpu_count": "1"}, "gpus"),
-    ({"batch_script": "#!/bin/sh\nid"}, "batch_script"),
-    ({"req_homedir": "/root"}, "req_homedir"),
+    ({"gpu_kind": "k40", "gpu_count": "-1"}, "gpus 'k40:-1' asked; a number is taken, or a kind"),
+    ({"gpu_kind": "k40:1,craynetwork", "gpu_count": "1"}, "gpus 'k40:1,craynetwork:1' asked"),
+    ({"gpu_kind": "k40", "gpus": "t4:1"}, "gpus 't4:1' asked beside 'k40:1'; one is taken"),
+    ({"gpu_count": "$(id)"}, "gpus '$(id)' asked; a number is taken, or a kind, a colon"),
+    ({"choice": "htcondor/regular", "gpu_kind": "a100"}, "GPUs a100:1 asked; htcondor has"),
+    # Text that somebody behind the form might read as more than a name
+    ({"partition": "x\nqueue 1000"}, "partition 'x\\nqueue 1000' asked; a name of at most 64"),
+    ({"partition": "x --uid=0"}, "partition 'x --uid=0' asked; a name of at most 64"),
+    ({"partition": "batch,gpu"}, "partition 'batch,gpu' asked; a name of at most 64"),
+    ({"partition": 65 * "x"}, "partition 'xxxxxxxx"),
+    ({"account": "$(id)"}, "account '$(id)' asked; a name of at most 64"),
+    ({"account": "`id`"}, "account '`id`' asked; a name of at most 64"),
+    ({"account": "a' || TARGET.Memory > 0 || 'a"}, "TARGET.Memory > 0 || 'a\" asked; a name of"),
+    ({"account": '"><script>alert(1)</script>'}, "account '\"><script>alert(1)</script>' asked"),
+    ({"qos": 'x"; My.Owner = "root'}, "qos 'x\"; My.Owner = \"root' asked; a name of at most 64"),
+    ({"qos": "normal\x00"}, "qos 'normal\\x00' asked; a name of at most 64"),
+    ({"reservation": "$ENV(PATH)"}, "reservation '$ENV(PATH)' asked; a name of at most 64"),
+    ({"reservation": "{{ 7 * 7 }}"}, "reservation '{{ 7 * 7 }}' asked; a name of at most 64"),
+    ({"reservation": "r%s%n"}, "reservation 'r%s%n' asked; a name of at most 64"),
+    # What only the portal itself, or another spawner, has
+    ({"batch_script": "#!/bin/sh\nid"}, "batch_script '#!/bin/sh\\nid' asked; there is no such"),
+    ({"req_homedir": "/root"}, "req_homedir '/root' asked; there is no such option, only backend"),
+    ({"argv": "/bin/sh"}, "argv '/bin/sh' asked; there is no such option, only backend"),
+    ({"person": "alice"}, "person 'alice' asked; there is no such option, only backend"),
+    ({"memory_limit_mib": "1"}, "memory_limit_mib '1' asked; there is no such option"),
+    ({"reserved": "true"}, "reserved 'true' asked; there is no such option, only backend"),
+    ({"__class__": "x"}, "__class__ 'x' asked; there is no such option, only backend"),
+]
+# As JSON, which has more types than a form.
+FORGED_BY_API: list[tuple[dict[str, Any], str]] = [
+    ({"class": ["small"]}, "class ['small'] asked; a name of at most 64"),
+    ({"partition": {"name": "gpu"}}, "partition {'name': 'gpu'} asked; a name of at most 64"),
+    ({"cores": 1.5}, "cores 1.5 asked; a whole number is taken"),
+    ({"cores": -(10**20)}, "cores -100000000000000000000 asked; 1 is the least"),
+    ({"runtime_min": "480; id"}, "runtime_min '480; id' asked; a whole number is taken"),
+    ({"account": None}, "account None asked; a name of at most 64"),
+    ({"gpus": 1}, "gpus 1 asked; a number is taken, or a kind"),
+    ({"choice": "slurm/small"}, "choice 'slurm/small' asked; there is no such option"),
 ]
 
 
@@ -103,7 +165,10 @@ def test_forged_forms_are_refused_by_name(
     grace: HubClient,
     stopped_after: Callable[..., HubClient],
 ) -> None:
-    """Thirty forms with one field forged each: the page names it, and no job was submitted."""
+    """Forms with something forged in each: the page names it, and no job was submitted.
+
+    Field, request and limit are named, by a form and by a script's JSON alike.
+    """
     stopped_after(grace)
     browser = logins.browser("grace")
     before = orphans.jobs(bed)
@@ -115,13 +180,23 @@ def test_forged_forms_are_refused_by_name(
             wrong.append(f"{forged}: HTTP {status}, {message[:300]!r} instead of {told!r}")
         if status == 302:  # it was taken
             grace.stop()
+    for options, told in FORGED_BY_API:
+        asked = {"backend": "slurm", **options}
+        answer = grace.request("POST", "/hub/api/users/grace/server", json=asked)
+        message = answer.json().get("message", "") if answer.content else ""
+        if answer.status_code != 400 or told not in message:
+            wrong.append(f"{asked}: HTTP {answer.status_code}, {message[:300]!r}, not {told!r}")
+        if answer.ok:
+            grace.stop()
     assert wrong == []
-    assert len(FORGED) == 30
+    assert len({str(forged) for forged, _ in FORGED}) >= 30
     assert {job.job_id for job in orphans.jobs(bed)} <= {job.job_id for job in before}
     assert not grace.servers()
 
 
-def send(browser: requests.Session, url: str, fields: dict[str, str]) -> tuple[int, str]:
+def send(
+    browser: requests.Session, url: str, fields: dict[str, str | list[str]]
+) -> tuple[int, str]:
     """Send the form of a person's default server; the status, and what the page says is wrong."""
     page = browser.get(f"{url}/hub/spawn", timeout=60)
     action = re.search(r'id="spawn_form"\s+action="([^"]+)"', page.text)
@@ -208,8 +283,13 @@ def choices(browser: Browser, name: str) -> list[str]:
     return [str(o.get_attribute("value")) for o in options if o.get_attribute("value")]
 
 
-def test_fields_follow_the_choices(at_the_form: Callable[[str], Browser]) -> None:
-    """Slurm's fields are there for Slurm alone; the account, QOS and GPUs are a partition's."""
+def test_fields_follow_the_choices(
+    at_the_form: Callable[[str], Browser], site: Site, hub: Hub
+) -> None:
+    """Slurm's fields are there for Slurm alone; the account, QOS and GPUs are a partition's.
+
+    The form's link says what was chosen.
+    """
     browser = at_the_form("alice")
     browser.picture("simple")
     browser.click("#af-advanced > summary")
@@ -231,11 +311,21 @@ def test_fields_follow_the_choices(at_the_form: Callable[[str], Browser]) -> Non
         lambda: browser.see("#af-gpu_count").get_attribute("max") == "1", "as many as a node has"
     )
     browser.until(lambda: "This choice:" in browser.see("#af-status").text, "a forecast")
+    link = str(browser.see("#af-link").get_attribute("href"))
+    assert link.startswith(f"{site.entry_url(hub)}/hub/spawn?")
+    assert {"opt-choice=slurm%2Fsmall", "opt-partition=gpu", "opt-gpu_kind=k40"} <= {
+        *link.partition("?")[2].split("&")
+    }
     browser.picture("advanced")
 
 
-def test_the_form_on_a_telephone_and_by_keyboard(at_the_form: Callable[[str], Browser]) -> None:
-    """Nothing is wider than the screen, every field has a label, and Enter starts a server."""
+def test_the_form_on_a_telephone_and_by_keyboard(
+    at_the_form: Callable[[str], Browser], site: Site, hub: Hub
+) -> None:
+    """Nothing is wider than the screen, every field has a label, and arrows choose.
+
+    Why a link was refused has the focus.
+    """
     browser = at_the_form("erin")
     browser.driver.set_window_size(390, 800)
     browser.click("#af-advanced > summary")
@@ -253,6 +343,12 @@ def test_the_form_on_a_telephone_and_by_keyboard(at_the_form: Callable[[str], Br
     first.send_keys(Keys.ARROW_DOWN)
     second = browser.driver.find_element(By.CSS_SELECTOR, f"{pages.CHOICE}:checked")
     assert second.get_attribute("value") != first.get_attribute("value")
+    browser.open(f"{site.entry_url(hub)}/hub/spawn?opt-choice=htcondor/huge")
+    browser.see(".spawn-error-msg")
+    browser.until(
+        lambda: "class huge asked" in browser.driver.switch_to.active_element.text,
+        "the focus on the refusal",
+    )
 
 
 def test_what_would_start_now_is_one_click(

@@ -1,37 +1,64 @@
-"""Servers that nobody uses are ended; one whose kernel computes is not."""
+"""Servers that nobody uses are ended; not one that computes, nor one whose owner is there."""
 
+import contextlib
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from testbed import faults
 from testbed.bed import Bed
-from testbed.hub_client import Spawn
+from testbed.errors import NotInTime
+from testbed.hub_client import HubClient, Spawn
 from testbed.kernels import Kernel
-from testbed.logins import Visitor
+from testbed.logins import Logins, Visitor
 from testbed.promises import expect_within
+from testbed.session_events import SessionEvents
+from testbed.site import Site
 
 pytestmark = [pytest.mark.needs("faults"), pytest.mark.timeout(900)]
 
 END_AFTER_MIN, WARN_MIN = 1.0, 0.5
 # Rounds come each quarter of a minute then; on a busy machine the rest takes its time too.
 PATIENCE_S = 180.0
+# Says nothing, until there is a file that comes when the others were judged.
+END = "af-enough"
+COMPUTE = f"""
+import os, time
+until = time.monotonic() + {2 * PATIENCE_S}
+while not os.path.exists("{END}") and time.monotonic() < until:
+    time.sleep(0.2)
+os.remove("{END}")
+"""
 
 
 @pytest.mark.needs("htcondor")
 def test_the_idle_one_ends_and_the_busy_one_computes_on(
     bed: Bed,
+    site: Site,
+    logins: Logins,
     people: tuple[Visitor, Visitor],
     spawn: Callable[..., Spawn],
     expect_no_job: Callable[..., None],
 ) -> None:
-    """Two servers: in one a cell runs that prints nothing, the other is left alone."""
+    """Three servers: in one a cell runs that prints nothing, one is left alone, and the owner of
+    the third is told that it will be ended, and says in time that somebody is there."""
     busy, idle = (visitor.on("htcondor") for visitor in people)
+    there = logins.client(site.people("person")[2].name, "htcondor")
     spawn(busy, "htcondor")
+    spawn(there, "htcondor")
     with Kernel.start(busy) as kernel:
-        asked = kernel.ask_to_run(f"import time; time.sleep({PATIENCE_S + 30})")
+        asked = kernel.ask_to_run(COMPUTE)
         spawn(idle, "htcondor")
-        with faults.impatience(bed, END_AFTER_MIN, WARN_MIN):
+        over = threading.Event()
+        with (
+            faults.impatience(bed, END_AFTER_MIN, WARN_MIN),
+            ThreadPoolExecutor(1) as beside,
+            contextlib.ExitStack() as at_the_end,
+        ):
+            at_the_end.callback(over.set)
+            kept = beside.submit(says_so, there, over)
 
             def gone() -> bool:
                 # Who does not read cannot answer the server's pings either.
@@ -42,10 +69,29 @@ def test_the_idle_one_ends_and_the_busy_one_computes_on(
             ended = idle.spawn_account()["ended"]
             assert ended["cause"] == "idle", ended
             assert "nobody used it" in ended["words"]
+            assert there.servers()[""]["ready"], there.spawn_account()
+            over.set()
+            assert kept.result(timeout=60) >= 1, "the owner who is there was never told"
             expect_no_job(idle)
             assert busy.servers()[""]["ready"], busy.spawn_account()
+            file = {"type": "file", "format": "text", "content": ""}
+            path = f"{busy.server_path()}/api/contents/{END}"
+            assert busy.request("PUT", path, json=file).status_code == 201
             assert done_with(kernel, asked), "the busy kernel did not end its cell"
             assert busy.servers()[""]["ready"], busy.spawn_account()
+
+
+def says_so(client: HubClient, over: threading.Event) -> int:
+    """Whenever the page is told that nobody uses this server, say that somebody does; how often."""
+    path, times = f"{client.server_path()}/api/af/session/used", 0
+    with SessionEvents(client) as events:
+        while not over.wait(0.1):
+            with contextlib.suppress(NotInTime):
+                events.until(lambda told: told.warning("idle"), "that nobody uses it", 5)
+                answer = client.request("POST", path, json={})
+                assert answer.json()["warnings"] == [], answer.text
+                times += 1
+    return times
 
 
 def done_with(kernel: Kernel, asked: str) -> bool:

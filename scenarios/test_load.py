@@ -181,6 +181,7 @@ def ready(client: HubClient) -> bool:
     return any(model.get("ready") for model in client.servers().values())
 
 
+@pytest.mark.soak
 @pytest.mark.needs(BACKEND)
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL"])

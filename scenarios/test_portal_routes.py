@@ -61,6 +61,33 @@ FORBIDDEN = [
     ("POST", "/af/exchange", {"code": ""}),
     ("GET", "/af/exchange", None),
     ("GET", "/af/hello", None),
+    ("POST", "/af/limits", {"job": "1.0"}),
+    ("POST", "/af/more-time", {}),
+    ("POST", "/af/more-time", {"minutes": 10**9}),
+    ("POST", "/af/more-time", {"minutes": 60, "user": "{bob}"}),
+    ("GET", "/af/own-environments", None),
+    ("POST", "/af/own-environments", []),
+    ("POST", "/af/own-environments", {"environments": [], "user": "{bob}"}),
+    ("POST", "/af/own-environments", {"environments": [{"name": "x", "prefix": "relative"}]}),
+    (
+        "POST",
+        "/af/own-environments",
+        {"environments": [{"name": "x", "prefix": "/x", "groups": ["gpu"]}]},
+    ),
+    (
+        "POST",
+        "/af/own-environments",
+        {
+            "environments": [
+                {"name": "x", "container": {"image": "/x", "bind": [{"source": "/x:/etc"}]}}
+            ]
+        },
+    ),
+    ("POST", "/af/own-environments", {"environments": [{"name": "x", "prefix": "/x"}] * 21}),
+    ("POST", "/af/shares", {}),
+    ("DELETE", "/af/shares/0123456789abcdef", None),
+    ("POST", "/af/share-arrivals", {"key": "x" * 32}),
+    ("POST", "/af/share-arrivals/content", {"key": "x" * 32}),
     ("POST", "/shutdown", {}),
     ("GET", "/proxy", None),
 ]
@@ -114,9 +141,6 @@ def test_server_token_opens_nothing_else_from_outside(
         if answer.status_code not in REFUSED:
             opened.append(f"{method} {path} {body}: {answer.status_code}")
     assert not opened
-    # A hello with nothing wrong in it, but from a host where the job is not.
-    answer = session.server_token.request("POST", "/hub/api/af/hello", json={"port": 8888})
-    assert answer.status_code in (403, 404)
     assert alice.servers()[""]["ready"]
     assert session.kernel.run("6 * 7").value == "42"
 
@@ -138,6 +162,10 @@ def test_server_token_opens_nothing_else_from_inside(
         if status not in REFUSED
     ]
     assert not opened
+    # A session's secrets are for its server's token: neither for its person's nor for another's.
+    for person in (alice, bob):
+        asked = Secret(f"print(ask('POST', '/af/secrets', {{}}, {str(person.token)!r}))")
+        assert session.kernel.run(asked).stdout.strip() == "403"
     assert alice.servers()[""]["ready"]
 
 

@@ -1,35 +1,16 @@
 """What would keep a server from starting is told before anything is submitted."""
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
-from testbed import orphans
+from testbed import faults, orphans
 from testbed.bed import Bed
 from testbed.hub_client import HubClient, SpawnFailed, SpawnRefused
 from testbed.logins import Logins
 from testbed.site import Site
 
 pytestmark = pytest.mark.needs("front_door", "faults")
-
-
-@contextlib.contextmanager
-def small_home(bed: Bed, name: str) -> Iterator[None]:
-    """A home that leads to a filesystem of the login node with 64 KiB."""
-    home = f"/home/{name}"
-
-    def as_root(*argv: str) -> None:
-        done = bed.exec("login-node", list(argv), user="root")
-        assert done.ok, done.stderr
-
-    as_root("mv", home, f"{home}.away")
-    try:
-        as_root("ln", "-s", "/run/small-home", home)
-        yield
-    finally:
-        as_root("rm", "-f", home)
-        as_root("mv", f"{home}.away", home)
 
 
 def refusal(client: HubClient, backend: str, site: Site) -> str:
@@ -48,7 +29,7 @@ def test_a_full_home_is_told_and_nothing_is_submitted(
     """The message names the home, what is free and what is needed; with room it starts."""
     client = stopped_after(logins.client("frank", batch_backend))
     before = {job.job_id for job in orphans.jobs(bed)}
-    with small_home(bed, "frank"):
+    with faults.small_folder(bed, "/home/frank"):
         told = refusal(client, batch_backend, site)
     assert "your home /home/frank is full: 0 MiB free, and a server needs 10 MiB" in told
     assert {job.job_id for job in orphans.jobs(bed)} <= before

@@ -13,6 +13,7 @@ from testbed.site import Site
 SERVERS = 5
 
 
+@pytest.mark.soak
 @pytest.mark.needs("faults", "students", "metrics", "htcondor", "slurm")
 @pytest.mark.timeout(600)
 def test_a_hub_holds_stand_ins_on_both_schedulers(

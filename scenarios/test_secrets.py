@@ -112,11 +112,12 @@ def secrets(running: Session, site: Site, tmp_path: Path) -> Iterator[Secrets]:
     A job that she submitted from there is running too, with her data token.
     """
     found = json.loads(running.kernel.run(READ_SECRETS).stdout)
-    # A certificate may be seen by all, and so may the list of what is missing.
+    # A certificate may be seen by all, and so may the list of what is missing and the facility's
+    # kernels.
     values = {
         name: Secret(value)
         for name, value in found.items()
-        if not name.endswith((".pem", "/problems"))
+        if not name.endswith((".pem", "/problems", "/kernel.json"))
     }
     for name in NEEDED:
         assert any(path.endswith(f"/{name}") for path in values), name
@@ -260,6 +261,7 @@ def test_not_on_any_disk(bed: Bed, running: Session, secrets: Secrets) -> None:
     assert not in_the_clear, "a JSON web token in the clear in the hub's database"
 
 
+@pytest.mark.soak
 @pytest.mark.needs("htcondor")
 @pytest.mark.parametrize("batch_backend", ["htcondor"])  # one session's will do
 def test_not_in_any_image(bed: Bed, secrets: Secrets) -> None:

@@ -1,8 +1,10 @@
 """A session has its person's secrets, from its start to its end, and they are renewed."""
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from testbed.bed import Bed
 from testbed.guests import Guest
 from testbed.hub_client import HubClient, Spawn
 from testbed.kernels import Kernel
-from testbed.logins import Visitor
+from testbed.logins import Logins, Visitor
 from testbed.promises import expect_within
 from testbed.site import Site
 
@@ -34,6 +36,9 @@ FILES = {
         for role in ("scheduler", "worker", "client")
         for kind in ("pem", "key")
     ),
+    # No secrets: the facility's environments and kernels, which come by the same way.
+    "environments.json",
+    *(f"share/jupyter/kernels/{name}/kernel.json" for name in ("experiment", "neutrino")),
 }
 # Every regular file of the private folder with its mode and owner, and the variables that name any.
 LOOK = """
@@ -98,6 +103,65 @@ def token_of(kernel: Kernel) -> dict[str, Any]:
     return claims
 
 
+# Beside the file that is opened anew a URL with a user of its own, whose connection is left alone
+# and so stays with the first token.
+OPEN = """
+import uproot
+from XRootD import client
+part = PART
+with uproot.open(f"root://xcache//data/cms/met/part-{part}.root:Events") as tree:
+    first = tree["event"].array(library="np", entry_stop=10)
+print(list(first) == list(range(part * 250_000, part * 250_000 + 10)))
+print(client.File().open(f"root://pinned@xcache//data/cms/met/part-{part}.root")[0].ok)
+"""
+SHORT_S, PROMISED_S = 60, 300
+
+
+@dataclass
+class Looks:
+    """What was seen in one session, look by look: the token's claims, and what was read."""
+
+    claims: list[dict[str, Any]] = field(default_factory=list)
+    at_s: list[float] = field(default_factory=list)
+    read: list[str] = field(default_factory=list)
+    left_alone: list[str] = field(default_factory=list)
+
+
+def look_for_five_minutes(kernel: Kernel) -> Looks:
+    """A session of five minutes is what is promised; between two looks it is left alone."""
+    begun, looks = time.monotonic(), Looks()
+    while time.monotonic() - begun < PROMISED_S:
+        looks.claims.append(token_of(kernel))
+        looks.at_s.append(time.time())
+        code = OPEN.replace("PART", str(len(looks.claims) % 8))
+        read, left_alone = kernel.run(code, timeout_s=120).stdout.split()
+        looks.read.append(read)
+        looks.left_alone.append(left_alone)
+        kernel.receive(15)  # what is told of what was run; pings are answered
+    return looks
+
+
+@pytest.fixture
+def five_minutes(bed: Bed, site: Site, logins: Logins) -> Iterator[Looks]:
+    """Five minutes of somebody's session with data tokens of 60 s."""
+    visitor = Visitor("bob", logins)
+    client = visitor.on("htcondor")
+    name = f"data-{client.instance}"
+
+    def live(seconds: int) -> None:
+        done = bed.exec("keycloak", ["keycloak-ctl", "token-life", name, str(seconds)], user="root")
+        assert done.ok, done.stderr
+
+    with contextlib.ExitStack() as stack:
+        live(SHORT_S)
+        stack.callback(live, 1200)
+        visitor.fetch_data_token("htcondor")
+        stack.callback(client.stop, timeout_s=120)
+        client.spawn({"backend": "htcondor", **site.backend("htcondor").options})
+        kernel = stack.enter_context(Kernel.start(client))
+        yield look_for_five_minutes(kernel)
+
+
 def test_a_session_has_every_secret_and_nobody_else(
     session: Callable[[str], tuple[HubClient, Kernel]], backend: str
 ) -> None:
@@ -114,6 +178,7 @@ def test_a_session_has_every_secret_and_nobody_else(
     assert named["BEARER_TOKEN_FILE"] == "data/token"
     assert named["X509_CERT_FILE"] == "data/ca.pem"
     assert named["XDG_RUNTIME_DIR"] == "run"
+    assert named["JUPYTER_PATH"] == "share/jupyter"
     assert named["_CONDOR_SEC_TOKEN_DIRECTORY"] == "condor/tokens.d"
     assert named["DASK_DISTRIBUTED__COMM__TLS__WORKER__KEY"] == "dask/worker.key"
     assert seen["xcache"] == "xcache"
@@ -299,59 +364,25 @@ def test_log_out_without_a_server_ends_the_offline_token(
     )
 
 
-@pytest.fixture
-def short_tokens(bed: Bed, alice: Visitor) -> Iterator[int]:
-    """Data tokens of alice's instance of the HTCondor hub live for 60 s."""
-    name = f"data-{alice.on('htcondor').instance}"
-
-    def live(seconds: int) -> None:
-        done = bed.exec("keycloak", ["keycloak-ctl", "token-life", name, str(seconds)], user="root")
-        assert done.ok, done.stderr
-
-    live(60)
-    yield 60
-    live(1200)
-
-
-# Beside the file that is opened anew a URL with a user of its own, whose connection is left alone
-# and so stays with the first token.
-OPEN = """
-import uproot
-from XRootD import client
-part = PART
-with uproot.open(f"root://xcache//data/cms/met/part-{part}.root:Events") as tree:
-    first = tree["event"].array(library="np", entry_stop=10)
-print(list(first) == list(range(part * 250_000, part * 250_000 + 10)))
-print(client.File().open(f"root://pinned@xcache//data/cms/met/part-{part}.root")[0].ok)
-"""
-
-
+@pytest.mark.soak
 @pytest.mark.timeout(900)
 @pytest.mark.needs("htcondor")
-def test_tokens_of_a_minute_over_five_minutes(
-    short_tokens: int, session: Callable[[str], tuple[HubClient, Kernel]]
-) -> None:
-    """The session renews its token in time, over and over, and what one kernel opens is read.
+def test_tokens_of_a_minute_over_five_minutes(five_minutes: Looks) -> None:
+    """The session renewed its token in time, over and over, and what one kernel opened was read.
 
     A token is bound to the connection that it opened, so that without `afportal.xcache` it is
     not: the connection that is left alone is refused after a minute.
     """
-    _, kernel = session("htcondor")
-    begun, ends, pinned = time.monotonic(), [], []
-    while time.monotonic() - begun < 300:
-        claims = token_of(kernel)
-        ends.append(claims["exp"])
-        assert claims["exp"] - claims["iat"] <= short_tokens
-        assert claims["exp"] > time.time(), "an expired token lies in the session"
-        code = OPEN.replace("PART", str(len(ends) % 8))
-        read, left_alone = kernel.run(code, timeout_s=120).stdout.split()
-        assert read == "True"
-        pinned.append(left_alone)
-        # A session of five minutes is what is promised; between two looks it is left alone.
-        kernel.run("import time; time.sleep(15)", timeout_s=60)
-    assert len(set(ends)) >= 6
-    assert pinned[0] == "True"
-    assert pinned[-1] == "False", "a connection is no longer bound to its token: drop the cure"
+    looks = five_minutes
+    assert len({claims["exp"] for claims in looks.claims}) >= 6
+    for claims, at_s in zip(looks.claims, looks.at_s, strict=True):
+        assert claims["exp"] - claims["iat"] <= SHORT_S
+        assert claims["exp"] > at_s, "an expired token lay in the session"
+    assert set(looks.read) == {"True"}
+    assert looks.left_alone[0] == "True"
+    assert looks.left_alone[-1] == "False", (
+        "a connection is no longer bound to its token: drop the cure"
+    )
 
 
 @pytest.mark.needs("htcondor")
@@ -376,25 +407,6 @@ def renewed(client: HubClient) -> bool:
     """Whether a session's secrets are renewed now."""
     answer = client.request("POST", f"{client.server_path()}/api/af/secrets")
     return answer.status_code == 200 and answer.json()["missing"] == {}
-
-
-@pytest.mark.needs("htcondor")
-def test_secrets_are_given_to_the_session_alone(
-    session: Callable[[str], tuple[HubClient, Kernel]], bob: Visitor
-) -> None:
-    """Neither its person's own token, nor another's, nor the server's from elsewhere gets them."""
-    client, kernel = session("htcondor")
-    for other in (client, bob.on("htcondor")):
-        answer = other.request("POST", "/hub/api/af/secrets", json={})
-        assert answer.status_code == 403
-    stolen = kernel.run(
-        "import os; print(open(os.environ['AF_SECRETS'] + '/jupyterhub_token').read())"
-    ).stdout.strip()
-    answer = client.again(type(client.token)(stolen)).request(
-        "POST", "/hub/api/af/secrets", json={}
-    )
-    assert answer.status_code == 403
-    assert "does not run at" in answer.json()["message"]
 
 
 def test_the_way_to_a_data_token_takes_no_forged_answer(guest: Guest) -> None:

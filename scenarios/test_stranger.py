@@ -160,10 +160,10 @@ def test_the_directory_shows_no_password(bed: Bed, stranger: Stranger) -> None:
 
 
 @pytest.mark.needs("htcondor")
-def test_a_stolen_server_token_says_no_hello(
+def test_a_stolen_server_token_is_none_elsewhere(
     stranger: Stranger, alice: Visitor, site: Site, spawn: Callable[..., Spawn]
 ) -> None:
-    """A hello counts from the machine that the scheduler names, whoever holds the token."""
+    """What a session says and gets counts from the machine that the scheduler names alone."""
     client = alice.on("htcondor")
     spawn(client, "htcondor")
     with Kernel.start(client) as kernel:
@@ -172,7 +172,13 @@ def test_a_stolen_server_token_says_no_hello(
         )
         token = kernel.run(read).stdout.strip()
         base = f"https://hub-{client.instance}:8081/{site.hub_for('htcondor').name}"
-        url = f"{base}/hub/api/af/hello"
-        assert stranger.ask(url, {"port": 8888}, token=token) == 403
+        for name, body in (
+            ("hello", {"port": 8888}),
+            ("secrets", {}),
+            ("limits", {}),
+            ("more-time", {"minutes": 5}),
+            ("own-environments", {"environments": []}),
+        ):
+            assert stranger.ask(f"{base}/hub/api/af/{name}", body, token=token) == 403, name
         assert client.servers()[""]["ready"]
         assert kernel.run("1 + 1").value == "2"

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping
+from typing import Any
 
-from afportal.backends import Cause, Ending, JobRequest, JobStatus, SchedulerError, Standing, Traits
+from afportal.backends import (
+    Backend,
+    Cause,
+    Ending,
+    JobRequest,
+    JobStatus,
+    SchedulerError,
+    Standing,
+    Traits,
+)
 from afportal.pool import Pool
 
 
@@ -70,3 +80,26 @@ class ScriptedScheduler:
 
     async def close(self) -> None:
         return None
+
+
+class NeverMatched(Backend):
+    """Takes every job and keeps it waiting; people choose nothing of it."""
+
+    def __init__(self, settings: Any, **about: Any) -> None:
+        super().__init__(settings, **about)
+        self.requests: list[JobRequest] = []
+        self._waiting: dict[str, JobStatus] = {}
+
+    async def submit(self, request: JobRequest) -> str:
+        self.requests.append(request)
+        job = str(len(self.requests))
+        self._waiting[job] = JobStatus(job, Standing.PENDING, server=request.server)
+        return job
+
+    async def statuses(
+        self, job_ids: Collection[str], *, others: bool = False
+    ) -> Mapping[str, JobStatus]:
+        return dict(self._waiting)
+
+    async def cancel(self, job_id: str, reason: str) -> None:
+        self._waiting.pop(job_id, None)

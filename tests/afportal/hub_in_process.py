@@ -38,11 +38,11 @@ class Loop:
 
         return asyncio.run_coroutine_threadsafe(run(), self._loop).result(START_TIMEOUT_S)
 
-    def listen(self, application: web.Application) -> str:
-        """Serve an application on a free port of loopback; returns its address."""
+    def listen(self, application: web.Application, port: int = 0) -> str:
+        """Serve an application on loopback, on a free port by default; returns its address."""
 
         async def begin() -> str:
-            sockets = netutil.bind_sockets(0, "127.0.0.1")
+            sockets = netutil.bind_sockets(port, "127.0.0.1")
             httpserver.HTTPServer(application).add_sockets(sockets)
             return f"http://127.0.0.1:{sockets[0].getsockname()[1]}"
 
@@ -77,8 +77,12 @@ class RunningHub:
 
 
 @contextlib.contextmanager
-def running_hub(folder: Path, config: Config, loop: Loop) -> Iterator[RunningHub]:
-    """Start a hub with this configuration; what it keeps goes below the folder."""
+def running_hub(folder: Path, config: Config, loop: Loop, port: int = 0) -> Iterator[RunningHub]:
+    """Start a hub with this configuration; what it keeps goes below the folder.
+
+    Args:
+        port: where it listens; 0: anywhere.
+    """
     config.JupyterHub.db_url = f"sqlite:///{folder}/hub.sqlite"
     config.JupyterHub.cookie_secret = bytes(32)
     (folder / "empty.py").touch()
@@ -96,7 +100,7 @@ def running_hub(folder: Path, config: Config, loop: Loop) -> Iterator[RunningHub
 
     app = loop.call(begin)
     try:
-        url = loop.listen(app.tornado_application)
+        url = loop.listen(app.tornado_application, port)
         yield RunningHub(loop, app, f"{url}{app.base_url.rstrip('/')}")
     finally:
 

@@ -7,7 +7,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import jwt
 import pytest
 from jupyterhub import orm
 from jupyterhub.crypto import CryptKeeper
@@ -227,3 +229,67 @@ def test_what_was_fetched_and_not_used_goes(desk: Desk, database: Any) -> None:
         assert {*desk.kept.kept_since()} == {"bob", "carol"}
 
     asyncio.run(go())
+
+
+DAY_S = 86400.0
+
+
+def offline(made_s: float, life_s: float) -> str:
+    """An offline token as Keycloak makes it: its life is in it."""
+    claims = {"iat": int(made_s), "exp": int(made_s + life_s), "jti": str(uuid4())}
+    return jwt.encode(claims, "k" * 32)
+
+
+@pytest.mark.parametrize(
+    ("kept", "renewed", "ends_in_s"),
+    [
+        # Long enough as it is: nobody is asked.
+        (offline(time.time() - 3600, 2 * DAY_S), None, None),
+        # Each renewal gives it an hour: it goes on for ever.
+        (offline(time.time() - 1800, 3600), offline(time.time(), 3600), None),
+        (offline(time.time() - 3600, 4 * 3600), offline(time.time(), DAY_S), None),
+        # The login's longest life is near: it has less than before.
+        (offline(time.time() - 3600, 7200), offline(time.time(), 3600), 3600),
+        (offline(time.time() - 600, 7200), offline(time.time(), 7000), 7000),
+        # Two pages in one second tell nothing.
+        (offline(time.time(), 3600), offline(time.time(), 3600), None),
+        # A provider that does not say, or gives the same one again.
+        ("opaque", None, None),
+        # Older Keycloaks: no end.
+        (jwt.encode({"iat": int(time.time()), "exp": 0}, "k" * 32), None, None),
+        (offline(time.time() - 600, 3600), "same", 3000),
+    ],
+)
+def test_a_life_that_no_renewal_prolongs(
+    desk: Desk, kept: str, renewed: str | None, ends_in_s: float | None
+) -> None:
+    """A token that will be renewed no more is told from one whose end moves on."""
+    asked: list[str] = []
+
+    async def renew(token: str) -> Given:
+        asked.append(token)
+        assert renewed is not None
+        return Given("access", LIFE_S, token if renewed == "same" else renewed, {})
+
+    desk.provider.renew = renew  # type: ignore[method-assign]
+
+    async def go() -> float | None:
+        await desk.kept.keep("alice", kept)
+        return await desk.tokens.last_end_s("alice", time.time() + 8 * 3600)
+
+    found = asyncio.run(go())
+    assert (found is None) == (ends_in_s is None)
+    if found is not None and ends_in_s is not None:
+        assert abs(found - time.time() - ends_in_s) < 600
+    assert asked == ([] if renewed is None else [kept])
+
+
+def test_who_cannot_be_asked_refuses_nobody(desk: Desk) -> None:
+    """Nor does one who has no token at all: the session tells."""
+    until_s = time.time() + 8 * 3600
+    assert asyncio.run(desk.tokens.last_end_s("bob", until_s)) is None
+    asyncio.run(desk.kept.keep("alice", offline(time.time() - 60, 600)))
+    for error in (ProviderAway("no answer"), ProviderRefuses("invalid_grant")):
+        desk.provider.error = error
+        assert asyncio.run(desk.tokens.last_end_s("alice", until_s)) is None
+    assert desk.tokens.has("alice")

@@ -10,7 +10,7 @@ import jinja2
 import pytest
 
 from afportal import configure
-from afportal.backends import Cause
+from afportal.backends import Cause, Traits
 from afportal.catalogue import Catalogue, load
 from afportal.ended import Ended, WithEnding, larger
 from afportal.spawn_story import SpawnStory
@@ -29,7 +29,9 @@ class Server(WithEnding):
     """A spawner's part for its end."""
 
     def __init__(self, catalogue: Catalogue, **options: Any) -> None:
-        self.portal = SimpleNamespace(catalogue=catalogue)  # type: ignore[assignment]
+        backends = {"slurm": SimpleNamespace(traits=Traits())}
+        self.portal = SimpleNamespace(backends=backends)  # type: ignore[assignment]
+        self.catalogue = catalogue
         self.orm_spawner = SimpleNamespace(user_options=options)
         self.log = SimpleNamespace(warning=lambda *_: None)
         self.story = SpawnStory()
@@ -38,6 +40,9 @@ class Server(WithEnding):
 
     def groups(self) -> frozenset[str]:
         return frozenset()
+
+    def offered(self) -> Catalogue:
+        return self.catalogue
 
     def commit_state(self) -> None:
         pass
@@ -69,7 +74,8 @@ def test_what_never_ran_has_no_end(catalogue: Catalogue) -> None:
     [
         ("slurm", 768, "small"),
         ("slurm", 1536, "regular"),
-        ("slurm", 4096, None),
+        ("slurm", 4096, "naf-12"),
+        ("slurm", 49152, None),
         ("htcondor", 1536, "regular"),  # not the reserved slot, which asks for less
         ("local", 1536, None),
     ],

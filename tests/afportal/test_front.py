@@ -289,6 +289,35 @@ def test_go_needs_a_person_and_a_hub(tmp_path: Path) -> None:
     run(check)
 
 
+def test_a_share_link_goes_to_a_hub_that_can_open_it(tmp_path: Path) -> None:
+    """Where its reader has a server, else where it was made, and in any case where one answers."""
+    key = "k" * 32
+    servers = {"hpc-2": {"": {"ready": True, "url": "/hpc/user/alice/"}}}
+
+    async def check() -> None:
+        async with running_front(tmp_path) as (ask, _, _):
+            for on, goes_to in (("hpc", "hpc"), ("htc", "htc"), ("none", "htc"), ("", "htc")):
+                gone = await ask(f"/-/share?on={on}&key={key}", "alice")
+                assert gone.code == 302
+                assert gone.headers["Location"] == f"/{goes_to}/hub/af/share?key={key}"
+            chosen = await ask(f"/-/share?choose=1&key={key}", "alice")
+            for hub in ("htc", "hpc", "oauth"):
+                assert f'href="/{hub}/hub/af/share?key={key}"' in text(chosen)
+            assert (await ask(f"/-/share?key={key}")).code == 401
+            for mangled in ("", key[1:], key + "k", key[:-1] + "%22"):
+                page = await ask(f"/-/share?on=htc&key={mangled}", "alice")
+                assert page.code == 400
+                assert "no whole share link" in text(page)
+        async with running_front(tmp_path, servers=servers) as (ask, _, _):
+            gone = await ask(f"/-/share?on=htc&key={key}", "alice")
+            assert gone.headers["Location"] == f"/hpc/hub/af/share?key={key}"
+        async with running_front(tmp_path, dead=("htc-1", "htc-2")) as (ask, _, _):
+            gone = await ask(f"/-/share?on=htc&key={key}", "alice")
+            assert gone.headers["Location"] == f"/hpc/hub/af/share?key={key}"
+
+    run(check)
+
+
 def test_elsewhere_takes_own_forms_only(tmp_path: Path) -> None:
     async def check() -> None:
         async with running_front(tmp_path) as (ask, _, _):

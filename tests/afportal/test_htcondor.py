@@ -12,20 +12,21 @@ from afportal.backends.htcondor import (
     _ending,
     _sinful_host,
     _status,
-    literal,
 )
+from afportal.submit_description import literal
 
 
 @pytest.fixture(scope="module")
 def backend(tmp_path_factory: pytest.TempPathFactory) -> HTCondorBackend:
-    return HTCondorBackend(
+    settings = HTCondorBackend.Settings(
+        kind="htcondor",
         schedd="sched@condor-ap-hub",
         collector="condor-cm",
         credd="condor-ap-hub:9620",
         token_directory=tmp_path_factory.mktemp("tokens"),
-        cell="hub",
         domain="af.test",
     )
+    return HTCondorBackend(settings, name="htcondor", cell="hub")
 
 
 def request(**change: object) -> JobRequest:
@@ -153,3 +154,11 @@ def test_an_end_is_told_in_words(ad: dict[str, object], ending: Ending) -> None:
 def test_the_host_comes_from_the_daemons_address(sinful: str, host: str) -> None:
     """The execution point's address is read from its own string."""
     assert _sinful_host(sinful) == host
+
+
+def test_a_running_job_says_when_it_ends() -> None:
+    """From its start on, by the duration that it is allowed; a waiting one has no end yet."""
+    job = {"ClusterId": 7, "ProcId": 0, "JobStatus": 2, "AllowedJobDuration": 3600}
+    running = classad2.ClassAd({**job, "JobCurrentStartDate": 1_800_000_000})
+    assert _status(running).ends_s == 1_800_003_600
+    assert _status(classad2.ClassAd({**job, "JobStatus": 1})).ends_s is None

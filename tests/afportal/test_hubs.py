@@ -66,7 +66,7 @@ def test_an_instance_must_say_what_only_it_knows() -> None:
         ("hubs:\n  a: 1\n", ["hub a: title: Field required; backends: Field required"]),
         (
             "hubs:\n"
-            "  a: {title: T, backends: [pbs, local, local], instances: 0, login: none, port: 1}\n"
+            "  a: {title: T, backends: [P/S, local, local], instances: 0, login: none, port: 1}\n"
             "  b: {title: T, backends: [], instances: 2, login: keycloak}\n",
             ["backends.0", "instances", "login", "port", "at least one", "exactly one instance"],
         ),

