@@ -15,9 +15,11 @@ testbed: bootstrap ## set everything up on a fresh machine, boot, prove it
 test: bootstrap ## unit tests, then the scenarios on a testbed (booting what is not up)
 	$(BIN)/pytest tests
 	$(BIN)/testbed up
-	$(BIN)/pytest scenarios
+	$(BIN)/pytest scenarios -m "not soak"
 
-bench: bootstrap ## boot and spawn benchmarks, with their figures
+bench: bootstrap ## scenarios of soak and scale; boot and spawn benchmarks, with their figures
+	$(BIN)/testbed up
+	$(BIN)/pytest scenarios -m soak
 	$(BIN)/testbed bench boot
 	$(BIN)/testbed up
 	$(BIN)/testbed bench spawn
@@ -26,7 +28,7 @@ lint: bootstrap ## ruff, mypy strict, shellcheck, outputs stripped from notebook
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	git ls-files -z -- .ci/run '*.sh' 'compose/**/files/**' | xargs -0 grep -lZE '^#!(/usr)?/bin/(env )?(ba)?sh' | xargs -0r $(BIN)/shellcheck
+	git ls-files -z -- .ci/run '*.sh' 'compose/**/files/**' compose/images compose/software/roots | xargs -0 grep -lZE '^#!(/usr)?/bin/(env )?(ba)?sh' | xargs -0r $(BIN)/shellcheck
 	git ls-files -z -- '*.ipynb' | xargs -0r $(BIN)/nbstripout --verify --keep-id
 
 down: ## end the testbed; its volumes and images stay
