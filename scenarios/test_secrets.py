@@ -112,12 +112,12 @@ def secrets(running: Session, site: Site, tmp_path: Path) -> Iterator[Secrets]:
     A job that she submitted from there is running too, with her data token.
     """
     found = json.loads(running.kernel.run(READ_SECRETS).stdout)
-    # A certificate may be seen by all, and so may the list of what is missing and the facility's
-    # kernels.
+    # A certificate may be seen by all, and so may the list of what is missing, the facility's
+    # kernels, and the environments that it offers.
     values = {
         name: Secret(value)
         for name, value in found.items()
-        if not name.endswith((".pem", "/problems", "/kernel.json"))
+        if not name.endswith((".pem", "/problems", "/kernel.json", "/environments.json"))
     }
     for name in NEEDED:
         assert any(path.endswith(f"/{name}") for path in values), name

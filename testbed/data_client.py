@@ -172,8 +172,10 @@ class Records:
         self._bed = bed
         self._before = len(self._lines())
 
-    def of(self, path: str, count: int = 1, *, timeout_s: float = 30) -> list[dict[str, Any]]:
+    def of(self, path: str, count: int = 1, *, timeout_s: float = 120) -> list[dict[str, Any]]:
         """The records of a file, the oldest first, once there are `count`.
+
+        The cache closes a file when its disk has all of it, and then tells within 5 s.
 
         Raises:
             ScenarioFailed: There are fewer even after `timeout_s`.
