@@ -29,6 +29,7 @@ from afportal.hubs import read_hubs
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "5" * 64
 HUBS_URL = "https://hubs.af.localhost:8443"
+HELP_URL = "https://help.af.localhost:8443"
 HUBS = """
 hubs:
   htc: {title: HTC, backends: [htcondor, local], instances: 2, login: header}
@@ -178,6 +179,7 @@ async def running_front(
         templates=make_templates(),
         proxy_secret=SECRET,
         hubs_url=HUBS_URL,
+        help_url=HELP_URL,
         login_url="https://login.af.localhost:8443",
         login_health_url="http://127.0.0.1:9/",
     )

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -53,7 +52,7 @@ def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPortal]:
 
     patch.setattr(SessionHandler, "_check_host", check_host)
     # Behind the door a hub has a name before its paths.
-    patch.setattr("afportal.live_help.page._HelpPage._hub_name", lambda _: "htc")
+    patch.setattr("afportal.live_help.page._name_of", lambda _: "htc")
     with running_portal(folder, settings, config) as running:
         yield running
     patch.undo()
@@ -93,14 +92,7 @@ def person(portal: RunningPortal, name: str) -> Helper:
 
 @pytest.fixture(scope="module")
 def alice(portal: RunningPortal) -> Session:
-    made = running(portal, "alice", "cms", environment="theirs")
-
-    def started(database: Any) -> None:
-        user = next(u for u in portal.hub.app.users.values() if u.name == "alice")
-        user.spawners[""].orm_spawner.started = orm.utcnow()
-
-    portal.hub.database(started)
-    return made
+    return running(portal, "alice", "cms", environment="theirs")
 
 
 @pytest.fixture(scope="module")
@@ -261,7 +253,7 @@ def test_a_second_link_lengthens_it(alice: Session, bob: Helper) -> None:
     assert inside["ends_s"] - time.time() > 59 * 60
 
 
-def test_no_share_is_without_end(alice: Session, bob: Helper, portal: RunningPortal) -> None:
+def test_no_share_is_without_end(bob: Helper, portal: RunningPortal) -> None:
     """However it came to be, also by JupyterHub's own ways."""
 
     def grant(database: Any) -> float:
@@ -291,7 +283,8 @@ def test_it_ends_with_the_server(alice: Session, bob: Helper, portal: RunningPor
     assert problem(look(bob, code))[0] == 404
 
 
-def test_who_may_ask(alice: Session, bob: Helper, portal: RunningPortal) -> None:
+@pytest.mark.usefixtures("bob")
+def test_who_may_ask(alice: Session, portal: RunningPortal) -> None:
     """A server's own token alone; of what it asks for all is checked."""
     own = portal.person("dora")
     for method, path in (("GET", ""), ("POST", ""), ("DELETE", ""), ("DELETE", "/people/bob")):
@@ -321,8 +314,9 @@ def test_a_pass_is_read_by_who_has_the_secret() -> None:
     assert door_pass.read(SECRET, value, 1_900_000_000) is None
     assert door_pass.read("e" * 64, value, 1_800_000_000) is None
     for changed in (
-        value.replace("bob", "eve"), value.replace("alice", "carol"), value.replace("htc-1", "htc-2"),
-        value.replace("1900000000", "1900000001"), value[:-1], value + "0", "", value.upper(),
+        value.replace("bob", "eve"), value.replace("alice", "carol"),
+        value.replace("htc-1", "htc-2"), value.replace("1900000000", "1900000001"),
+        value[:-1], value + "0", "", value.upper(),
     ):  # fmt: skip
         assert door_pass.read(SECRET, changed, 1_800_000_000) is None
     for strange in ("a:b", "", "A", "../x"):
@@ -330,8 +324,29 @@ def test_a_pass_is_read_by_who_has_the_secret() -> None:
             door_pass.Pass(1, "htc", "htc-1", strange, "bob").written(SECRET)
 
 
-def test_pages_of_a_hub_without_it(portal: RunningPortal, tmp_path: Path) -> None:
-    """Where portal.yaml does not have it, there is no route."""
-    from afportal.share.settings import ShareSettings
+def test_a_helpers_login_to_the_server_ends_at_the_helpers_name(
+    alice: Session, bob: Helper, carol: Helper, portal: RunningPortal
+) -> None:
+    """It is not asked for twice; others are refused as ever."""
+    back = "/user/alice/oauth_callback"
 
-    assert ShareSettings(database="sqlite://", folder=tmp_path).live_help is None
+    def register(database: Any) -> None:
+        made = portal.hub.app.oauth_provider.add_client("jupyterhub-user-alice", "s" * 32, back)
+        made.spawner = orm.User.find(database, "alice").orm_spawners[""]
+        database.commit()
+
+    portal.hub.database(register)
+    query = {"client_id": "jupyterhub-user-alice", "redirect_uri": back, "response_type": "code"}
+    asked = {"params": {**query, "state": "a=b"}}
+    assert bob.get("api/oauth2/authorize", **asked).status_code == 403
+    is_in(alice, bob)
+    gone = bob.get("api/oauth2/authorize", **asked)
+    assert gone.status_code == 302
+    goal = urlsplit(gone.headers["Location"])
+    assert (goal.netloc, goal.path) == ("", "/-/help/on/htc")
+    told = parse_qs(goal.query)
+    assert set(told) == {"path", "code", "state"}
+    assert (told["path"], told["state"]) == ([back], ["a=b"])
+    own = Helper(portal, "alice", alice.browser).get("api/oauth2/authorize", **asked)
+    assert urlsplit(own.headers["Location"]).path == back
+    assert carol.get("api/oauth2/authorize", **asked).status_code == 403

@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from tornado.web import Application, RedirectHandler, StaticFileHandler
 
-from afportal.front import handlers
+from afportal.front import handlers, live_help
 from afportal.front.handlers import Front
 
 HERE = Path(__file__).resolve().parent
@@ -43,6 +43,9 @@ def make_app(front: Front) -> Application:
         (r"/-/account", handlers.AccountHandler),
         (rf"/-/go/{HUB}", handlers.GoHandler),
         (r"/-/share", handlers.ShareHandler),
+        (r"/-/help", live_help.HelpHandler),
+        (rf"/-/help/on/{HUB}", live_help.HelpLoginHandler),
+        (r"/-/in", live_help.InHandler),
         (rf"/-/elsewhere/{HUB}", handlers.ElsewhereHandler),
         (rf"/-/unavailable/{HUB}", handlers.UnavailableHandler),
         (rf"/-/no-route/{HUB}", handlers.NoRouteHandler),

@@ -37,6 +37,7 @@ class Front:
 
     Args:
         hubs_url: where browsers find these pages, without a slash at the end.
+        help_url: where helpers find the server that they were let into.
         login_url: where browsers find Keycloak.
         login_health_url: asked to tell whether Keycloak is up.
     """
@@ -48,6 +49,7 @@ class Front:
     templates: Environment
     proxy_secret: str
     hubs_url: str
+    help_url: str
     login_url: str
     login_health_url: str
 

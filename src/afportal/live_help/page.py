@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import time
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from jupyterhub import apihandlers, handlers, orm
 from jupyterhub.apihandlers.auth import OAuthAuthorizeHandler
@@ -31,10 +32,12 @@ from afportal.share.page import Page, Problem
 CODE = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
-class _HelpPage(Page):
-    def _hub_name(self) -> str:
-        return str(self.hub.base_url).removesuffix("hub/").strip("/")
+def _name_of(hub: Any) -> str:
+    """Return the name by which the front door knows this hub: "htc" of /htc/hub/."""
+    return str(hub.base_url).removesuffix("hub/").strip("/")
 
+
+class _HelpPage(Page):
     def _here(self, server: orm.Spawner) -> str:
         path = [self.hub.base_url, "af/help", url_escape_path(server.user.name)]
         return str(url_path_join(*path, *([url_escape_path(server.name)] if server.name else [])))
@@ -176,7 +179,7 @@ class EnterHandler(_HelpPage):
         try:
             value = Pass(
                 until_s=int(grants.unix(found.expires_at)) + 1,
-                hub=self._hub_name(),
+                hub=_name_of(self.hub),
                 instance=Portal.instance().settings.cell,
                 owner=owner,
                 person=helper.name,
@@ -189,14 +192,27 @@ class EnterHandler(_HelpPage):
 
 
 class AuthorizeHandler(OAuthAuthorizeHandler):
-    """JupyterHub's own; who was let in has said already that they want to come."""
+    """JupyterHub's own; who was let in is asked nothing more, and is led to the helpers' name."""
+
+    def _is_helper(self, client: orm.OAuthClient | None) -> bool:
+        server = client.spawner if client is not None else None
+        helper = self.current_user.orm_user
+        return server is not None and grants.open_to(server, helper) is not None
 
     def needs_oauth_confirm(self, user: Any, oauth_client: Any, requested_scopes: Any) -> bool:
-        """Ask nobody twice."""
-        server = oauth_client.spawner
-        if server is not None and grants.open_to(server, user.orm_user) is not None:
+        """Ask nobody twice: they said that they want to come."""
+        if self._is_helper(oauth_client):
             return False
         return bool(super().needs_oauth_confirm(user, oauth_client, requested_scopes))
+
+    def send_oauth_response(self, headers: Any, body: Any, status: int) -> None:
+        """Send a helper's login to where they see the server; JupyterHub knows one name alone."""
+        client = self.oauth_provider.fetch_by_client_id(self.get_argument("client_id", ""))
+        if self._is_helper(client) and "Location" in headers:
+            goal = urlsplit(headers["Location"])
+            lead = url_concat(f"/-/help/on/{_name_of(self.hub)}", {"path": unquote(goal.path)})
+            headers = {**headers, "Location": f"{lead}&{goal.query}"}
+        super().send_oauth_response(headers, body, status)
 
 
 def put_in() -> None:
