@@ -271,7 +271,8 @@ class LogoutHandler(FrontHandler):
 
     async def get(self) -> None:
         person = self.need_person()
-        if self.request.headers.get("Sec-Fetch-Site") == "cross-site":
+        # "same-site": a page of the helpers' name, which is somebody else's.
+        if self.request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
             self.show("logout.html")
             return
         hubs = self.front.hubs.get()
