@@ -125,5 +125,7 @@ def end_all(server: orm.Spawner, why: str) -> int:
 
 def end_expired(server: orm.Spawner) -> None:
     """Forget what has ended, and say so in the log."""
+    if object_session(server) is None:  # it is gone, and all of it
+        return
     over = [row for row in (*server.shares, *server.share_codes) if row.expired]
     end(server, "its time is over", over)
