@@ -4,6 +4,8 @@ import time
 from pathlib import Path
 from urllib.parse import quote
 
+import pytest
+
 from afportal.live_help.door_pass import Pass
 from tests.afportal.test_front import HELP_URL, HUBS_URL, SECRET, run, running_front, text
 
@@ -27,8 +29,8 @@ def test_a_link_says_where_it_leads_and_moves_nobody(tmp_path: Path) -> None:
     run(check)
 
 
-def test_bad_links(tmp_path: Path) -> None:
-    """Mangled, or to a hub that is not there or asks for a login of its own."""
+def test_bad_links(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Mangled, or to a hub that is not there or asks for a login of its own; none is logged."""
 
     async def check() -> None:
         async with running_front(tmp_path) as (ask, _, _):
@@ -42,6 +44,7 @@ def test_bad_links(tmp_path: Path) -> None:
                 assert "Ask who sent it for a new one" in text(page)
 
     run(check)
+    assert CODE[1:] not in caplog.text
 
 
 def test_a_click_leads_to_the_owners_instance(tmp_path: Path) -> None:

@@ -92,6 +92,23 @@ def test_a_hub_that_is_away_vouches_for_nobody_new(loop: Loop, asks: SessionHubA
         name(loop, asks)
 
 
+def test_who_is_let_in_need_not_wait(loop: Loop, asks: SessionHubAuth) -> None:
+    """That somebody may not is asked anew each time; that they may is kept for a moment."""
+    asks.access_scopes = {"access:servers!server=alice/"}
+
+    def scopes() -> list[str]:
+        answer = loop.call(lambda: asks.user_for_token("bobs", sync=False))
+        return list(answer["scopes"])
+
+    _Hub.name = "bob"
+    assert scopes() == []
+    _Hub.scopes = ["access:servers!server=alice/"]
+    assert scopes() == _Hub.scopes
+    asked = _Hub.asked
+    assert scopes() == _Hub.scopes
+    assert _Hub.asked == asked
+
+
 def test_a_hub_that_is_away_vouches_for_no_helper(loop: Loop, asks: SessionHubAuth) -> None:
     """Whom the owner let in is out while nobody can say that it has ended."""
     _Hub.name = "bob"

@@ -80,6 +80,10 @@ class SessionHubAuth(HubOAuth):
         if cache_key is not None and answer is not said:
             self._away = False
             self._remember(cache_key, answer)
+        if answer is not None and not self.check_scopes(self.access_scopes, answer):
+            # Whom the owner lets in in this moment was perhaps refused in the last.
+            self.cache.values.pop(cache_key, None)
+            self.cache.timestamps.pop(cache_key, None)
         return answer
 
     def _remember(self, key: str, answer: Any) -> None:
