@@ -231,6 +231,8 @@ INSIDE = (
     "/{hub}/hub/api/af/limits",
     "/{hub}/hub/api/af/more-time",
     "/{hub}/hub/api/af/own-environments",
+    "/{hub}/hub/api/af/live-help",
+    "/{hub}/hub/api/af/live-help/people/alice",
     "/{hub}/hub/api/af/end-sessions",
     "/{hub}/hub/api//af/hello",
     "/{hub}/hub/api/./af/hello",
@@ -277,7 +279,7 @@ def test_what_jobs_say_to_hubs_is_said_inside_only(
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "evil.example", "hubs.af.localhost.evil.example"])
 def test_other_names_are_nobodys(bed: Bed, site: Site, host: str) -> None:
-    """A request for a name that is not one of the three gets nothing."""
+    """A request for a name that is not one of the four gets nothing."""
     parts = urlsplit(bed.front_door_url)
     with loopback.connect_tls(parts.hostname or "", parts.port or 443, verify=site.verify) as tls:
         tls.sendall(f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
@@ -285,7 +287,7 @@ def test_other_names_are_nobodys(bed: Bed, site: Site, host: str) -> None:
     assert answer.split(" ", 2)[1] in ("400", "403", "404", "421"), answer[:200]
 
 
-@pytest.mark.parametrize("name", ["hubs", "login", "api"])
+@pytest.mark.parametrize("name", ["hubs", "help", "login", "api"])
 def test_every_name_has_the_security_headers(bed: Bed, site: Site, name: str) -> None:
     """HSTS and the usual headers stand once on each answer, on errors too."""
     for path in ("/", "/no/such/page"):

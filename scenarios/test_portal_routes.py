@@ -88,6 +88,13 @@ FORBIDDEN = [
     ("DELETE", "/af/shares/0123456789abcdef", None),
     ("POST", "/af/share-arrivals", {"key": "x" * 32}),
     ("POST", "/af/share-arrivals/content", {"key": "x" * 32}),
+    ("POST", "/af/live-help", {}),
+    ("POST", "/af/live-help", {"lifetime_min": 10**6}),
+    ("POST", "/af/live-help", {"lifetime_min": 15, "owner": "{bob}"}),
+    ("DELETE", "/af/live-help/people/{bob}", None),
+    ("POST", "/share-codes/{bob}/", {}),
+    ("POST", "/shares/{bob}/", {"user": "{bob}"}),
+    ("GET", "/shares/{bob}", None),
     ("POST", "/shutdown", {}),
     ("GET", "/proxy", None),
 ]

@@ -318,7 +318,7 @@ class Bed:
         return self.front_door("hubs")
 
     def front_door(self, name: str) -> str:
-        """The same for each of the front door's names: `hubs`, `login`, `api`."""
+        """The same for each of the front door's names: `hubs`, `help`, `login`, `api`."""
         return self.settings.front_door(name, self.published_port())
 
     def published_port(self) -> int | None:

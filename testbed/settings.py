@@ -71,9 +71,10 @@ class Settings:
         return self.state_dir / "site.toml"
 
     def front_door(self, name: str, port: int | None = None) -> str:
-        """The address of one of the front door's names (`hubs`, `login`, `api`), without a slash.
+        """The address of one of the front door's names, without a slash at the end.
 
         Args:
+            name: `hubs`, `help`, `login` or `api`.
             port: Where it is published; default what was asked for.
         """
         return f"https://{name}.{DOMAIN}:{port or self.port}"

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from afportal.broken_connections import stay_apart
 from afportal.idle import of_this_hub
+from afportal.live_help.settings import LiveHelpSettings
 from afportal.portal import Portal
 from afportal.reconciler import Reconciler
 
@@ -27,6 +28,7 @@ def configure(
     backends: Sequence[str] | None = None,
     values: Mapping[str, str] | None = None,
     catalogue: str | Path | None = None,
+    live_help: bool = True,
 ) -> Portal:
     """Make a hub a portal.
 
@@ -43,6 +45,8 @@ def configure(
         backends: names of those that this hub offers, the default first; default all.
         values: what "@{NAME}" in portal.yaml stands for.
         catalogue: what this hub offers, relative to portal.yaml; default what that says.
+        live_help: whether this hub has live help where portal.yaml says how; one whose people do
+            not come by the front door's login cannot.
 
     Raises:
         ValueError: portal.yaml or its catalogue is wrong; every error is named.
@@ -82,6 +86,8 @@ def configure(
         from afportal.share import page as share_page
 
         c.JupyterHub.extra_handlers += [*share_api.HANDLERS, *share_page.HANDLERS]
+        if live_help and portal.shares.settings.live_help is not None:
+            _let_helpers_in(c, portal, portal.shares.settings.live_help)
     if portal.credentials.data is not None:
         from afportal.auth import sessions
         from afportal.credentials import data_pages
@@ -109,6 +115,16 @@ def configure(
         _listen_with(portal.tls.listening())
     _when_started(portal)
     return portal
+
+
+def _let_helpers_in(c: Any, portal: Portal, settings: LiveHelpSettings) -> None:
+    """Switch live help on."""
+    from afportal.live_help import api, grants, page
+
+    portal.live_help = settings
+    grants.enforce_ends(settings.longest_min)
+    page.put_in()
+    c.JupyterHub.extra_handlers += [*api.HANDLERS, *page.HANDLERS]
 
 
 def _listen_with(context: ssl.SSLContext) -> None:

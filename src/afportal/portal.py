@@ -30,6 +30,7 @@ from afportal.tls import CellTls
 from afportal.usage import Usage
 
 if TYPE_CHECKING:
+    from afportal.live_help.settings import LiveHelpSettings
     from afportal.own_register import OwnRegister
     from afportal.share.store import Shares
 
@@ -272,6 +273,8 @@ class Portal:
         self.usage = Usage()
         self.own: OwnRegister | None = None
         self.shares = make_shares(settings)
+        # `configure` puts it in where this hub has it.
+        self.live_help: LiveHelpSettings | None = None
         self.sweeping: asyncio.Task[None] | None = None
         self.credentials = credentials or Credentials(settings.credentials, {})
 

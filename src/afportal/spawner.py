@@ -32,6 +32,7 @@ from afportal.checked_options import CheckedOptions
 from afportal.credentials.delivery import Delivery
 from afportal.ended import Ended, WithEnding
 from afportal.hub_api import TICKETS
+from afportal.live_help import grants
 from afportal.portal import Portal
 from afportal.presence import Presence
 from afportal.queue_monitor import QueueMonitor
@@ -157,6 +158,7 @@ class PortalSpawner(
     def clear_state(self) -> None:
         """Forget the job; what is told of the last spawn stays readable."""
         super().clear_state()
+        self._put_helpers_out()
         TICKETS.void(self)
         if self.job_id:
             self.monitor.unfollow(self.job_id)
@@ -168,6 +170,10 @@ class PortalSpawner(
                 task.cancel()
         self._forget_job()
         self.portal.credentials.session_over(self.user.name)
+
+    def _put_helpers_out(self) -> None:
+        if self.portal.live_help is not None:
+            grants.end_all(self.orm_spawner, "the server has ended")
 
     def commit_state(self) -> None:
         """Keep the job's id now: a hub that dies in the next instant must not orphan it."""
@@ -206,6 +212,8 @@ class PortalSpawner(
                 message is the scheduler's reason.
         """
         grant = self._grant or await self.check_options(self.user_options)
+        # However the one before it ended: a new server is open to nobody else.
+        self._put_helpers_out()
         token = orm.APIToken.find(object_session(self.orm_spawner), self.api_token)
         self.token_id = token.id if token is not None else None
         self.backend_name = grant.backend

@@ -29,6 +29,7 @@ from afportal.hubs import read_hubs
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "5" * 64
 HUBS_URL = "https://hubs.af.localhost:8443"
+HELP_URL = "https://help.af.localhost:8443"
 HUBS = """
 hubs:
   htc: {title: HTC, backends: [htcondor, local], instances: 2, login: header}
@@ -178,6 +179,7 @@ async def running_front(
         templates=make_templates(),
         proxy_secret=SECRET,
         hubs_url=HUBS_URL,
+        help_url=HELP_URL,
         login_url="https://login.af.localhost:8443",
         login_health_url="http://127.0.0.1:9/",
     )
@@ -396,10 +398,11 @@ def test_log_out_ends_every_hub_and_every_cookie(tmp_path: Path) -> None:
 def test_another_site_cannot_log_a_person_out(tmp_path: Path) -> None:
     async def check() -> None:
         async with running_front(tmp_path) as (ask, _, seen):
-            asked = await ask("/logout", "alice", headers={"Sec-Fetch-Site": "cross-site"})
-            assert asked.code == 200
-            assert "Log out?" in text(asked)
-            assert seen == []
+            for site in ("cross-site", "same-site"):
+                asked = await ask("/logout", "alice", headers={"Sec-Fetch-Site": site})
+                assert asked.code == 200
+                assert "Log out?" in text(asked)
+                assert seen == []
 
     run(check)
 

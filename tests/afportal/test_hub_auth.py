@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import ClassVar
 
 import pytest
-from tornado import web
+from tornado import web, websocket
+from tornado.httpclient import HTTPRequest
 
 from afportal.session import hub_auth
 from afportal.session.hub_auth import SessionHubAuth
@@ -18,11 +20,14 @@ class _Hub(web.RequestHandler):
     delay_s = 0.0
     asked = 0
 
+    name = "alice"
+    scopes: ClassVar[list[str]] = []
+
     async def get(self) -> None:
         type(self).asked += 1
         await asyncio.sleep(self.delay_s)
         self.set_status(self.status)
-        self.write({"name": "alice", "message": "", "scopes": []})
+        self.write({"name": self.name, "message": "", "scopes": self.scopes})
 
 
 @pytest.fixture
@@ -36,6 +41,8 @@ def loop() -> Iterator[Loop]:
 def asks(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> SessionHubAuth:
     """A server's client of a stand-in hub; its answers are never kept without need."""
     _Hub.status, _Hub.delay_s, _Hub.asked = 200, 0.0, 0
+    _Hub.name, _Hub.scopes = "alice", []
+    monkeypatch.setenv("JUPYTERHUB_USER", "alice")
     monkeypatch.setattr(hub_auth, "ANSWER_TIMEOUT_S", 0.2)
     url = loop.listen(web.Application([(r"/hub/api/user", _Hub)]))
     made = SessionHubAuth(api_url=f"{url}/hub/api", api_token="own", oauth_client_id="c")
@@ -83,6 +90,131 @@ def test_a_hub_that_is_away_vouches_for_nobody_new(loop: Loop, asks: SessionHubA
     asks.api_url = "http://127.0.0.1:9/hub/api"
     with pytest.raises(web.HTTPError):
         name(loop, asks)
+
+
+def test_who_is_let_in_need_not_wait(loop: Loop, asks: SessionHubAuth) -> None:
+    """That somebody may not is asked anew each time; that they may is kept for a moment."""
+    asks.access_scopes = {"access:servers!server=alice/"}
+
+    def scopes() -> list[str]:
+        answer = loop.call(lambda: asks.user_for_token("bobs", sync=False))
+        return list(answer["scopes"])
+
+    _Hub.name = "bob"
+    assert scopes() == []
+    _Hub.scopes = ["access:servers!server=alice/"]
+    assert scopes() == _Hub.scopes
+    asked = _Hub.asked
+    assert scopes() == _Hub.scopes
+    assert _Hub.asked == asked
+
+
+def test_a_hub_that_is_away_vouches_for_no_helper(loop: Loop, asks: SessionHubAuth) -> None:
+    """Whom the owner let in is out while nobody can say that it has ended."""
+    _Hub.name = "bob"
+    assert name(loop, asks) == "bob"
+    asks.api_url = "http://127.0.0.1:9/hub/api"
+    with pytest.raises(web.HTTPError):
+        name(loop, asks)
+
+
+class _Socket(websocket.WebSocketHandler):
+    """A server's web socket, whose browser sends the hub's token in a header."""
+
+    auth: ClassVar[SessionHubAuth]
+
+    async def prepare(self) -> None:
+        assert await self.auth.get_user(self, sync=False) is not None
+
+    def on_message(self, message: str | bytes) -> None:
+        self.write_message(message)
+
+
+@pytest.fixture
+def sockets(
+    loop: Loop, asks: SessionHubAuth, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], websocket.WebSocketClientConnection]:
+    """Opens a web socket of somebody whom the hub lets in."""
+    monkeypatch.setattr(hub_auth, "HELPERS_ASKED_EVERY_S", 0.05)
+    asks.access_scopes = {"access:servers!server=alice/"}
+    _Socket.auth = asks
+    url = loop.listen(web.Application([(r"/socket", _Socket)])).replace("http", "ws", 1)
+
+    def open_one(person: str) -> websocket.WebSocketClientConnection:
+        _Hub.name, _Hub.scopes = person, ["access:servers!server=alice/"]
+        asks.cache.clear()
+        request = HTTPRequest(f"{url}/socket", headers={"Authorization": f"token {person}"})
+
+        async def connect() -> websocket.WebSocketClientConnection:
+            return await websocket.websocket_connect(request)
+
+        return loop.call(connect)
+
+    return open_one
+
+
+def hears(loop: Loop, socket: websocket.WebSocketClientConnection) -> str | bytes | None:
+    """What comes back for a word that is sent; None from a socket that is closed."""
+
+    async def ask() -> str | bytes | None:
+        try:
+            await socket.write_message("there?")
+        except websocket.WebSocketClosedError:
+            return None
+        return await asyncio.wait_for(socket.read_message(), 5)
+
+    return loop.call(ask)
+
+
+@pytest.mark.parametrize("how", ["share ended", "session ended"])
+def test_a_helpers_open_socket_ends_with_the_help(
+    loop: Loop, sockets: Callable[[str], websocket.WebSocketClientConnection], how: str
+) -> None:
+    """Soon after the hub says no; as long as it says yes, it stays."""
+    helpers = sockets("bob")
+    before = _Hub.asked
+    while _Hub.asked < before + 3:
+        assert hears(loop, helpers) == "there?"
+    if how == "share ended":
+        _Hub.scopes = []
+    else:
+        _Hub.status = 403
+
+    async def closed() -> None:
+        async with asyncio.timeout(5):
+            while await helpers.read_message() is not None:
+                pass
+
+    loop.call(closed)
+    assert (helpers.close_code, helpers.close_reason) == (1008, "the help is over")
+
+
+def test_the_owners_open_socket_is_not_asked_for(
+    loop: Loop,
+    asks: SessionHubAuth,
+    sockets: Callable[[str], websocket.WebSocketClientConnection],
+) -> None:
+    own = sockets("alice")
+    assert hears(loop, own) == "there?"
+    assert asks._watch is None
+
+
+def test_a_helpers_socket_outlives_a_short_restart_of_the_hub(
+    loop: Loop,
+    sockets: Callable[[str], websocket.WebSocketClientConnection],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    helpers = sockets("bob")
+    _Hub.status = 503
+    before = _Hub.asked
+    while _Hub.asked < before + 3:
+        assert hears(loop, helpers) == "there?"
+    monkeypatch.setattr(hub_auth, "PATIENCE_WITH_HELPERS_S", 0.0)
+
+    async def closed() -> str | bytes | None:
+        return await asyncio.wait_for(helpers.read_message(), 5)
+
+    assert loop.call(closed) is None
 
 
 def test_patience_has_an_end(

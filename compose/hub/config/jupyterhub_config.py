@@ -39,6 +39,7 @@ portal = configure(
     backends=hub.backends,
     values={"AF_PORT": PORT},
     catalogue="stand-ins.yaml" if stand_ins else None,
+    live_help=hub.login == "header",
 )
 
 # Where it listens, where jobs reach it, and where browsers do

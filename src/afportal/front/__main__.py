@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--key", help="of the certificate")
     parser.add_argument("--authority", help="whose certificates the hubs have")
     parser.add_argument("--hubs-url", required=True, help="as browsers see it")
+    parser.add_argument("--help-url", default="", help="default: help. in place of hubs.")
     parser.add_argument("--login-url", default="", help="default: login. in place of hubs.")
     parser.add_argument(
         "--login-health-url",
@@ -59,6 +60,7 @@ def main() -> None:
             templates=make_templates(),
             proxy_secret=Path(args.proxy_secret_file).read_text().strip(),
             hubs_url=hubs_url,
+            help_url=args.help_url.rstrip("/") or "https://" + name.replace("hubs.", "help.", 1),
             login_url=args.login_url.rstrip("/") or "https://" + name.replace("hubs.", "login.", 1),
             login_health_url=args.login_health_url,
         )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from tornado.web import Application, RedirectHandler, StaticFileHandler
+from tornado.web import Application, RedirectHandler, RequestHandler, StaticFileHandler
 
-from afportal.front import handlers
+from afportal.front import handlers, live_help
 from afportal.front.handlers import Front
 
+log = logging.getLogger("afportal.front")
 HERE = Path(__file__).resolve().parent
 HUB = r"([a-z][a-z0-9]{0,15})"
 
@@ -32,6 +35,13 @@ class _Static(StaticFileHandler):
         self.clear_header("Server")
 
 
+def _log(handler: RequestHandler) -> None:
+    """Log what failed by its path: a query may hold a link or a pass. Apache logs the rest."""
+    if handler.get_status() >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        request = handler.request
+        log.warning("%d %s %s", handler.get_status(), request.method, request.path)
+
+
 def make_app(front: Front) -> Application:
     """Every address of the front with its page."""
     own: dict[str, Any] = {"front": front}
@@ -43,6 +53,9 @@ def make_app(front: Front) -> Application:
         (r"/-/account", handlers.AccountHandler),
         (rf"/-/go/{HUB}", handlers.GoHandler),
         (r"/-/share", handlers.ShareHandler),
+        (r"/-/help", live_help.HelpHandler),
+        (rf"/-/help/on/{HUB}", live_help.HelpLoginHandler),
+        (r"/-/in", live_help.InHandler),
         (rf"/-/elsewhere/{HUB}", handlers.ElsewhereHandler),
         (rf"/-/unavailable/{HUB}", handlers.UnavailableHandler),
         (rf"/-/no-route/{HUB}", handlers.NoRouteHandler),
@@ -57,4 +70,5 @@ def make_app(front: Front) -> Application:
         default_handler_class=handlers.NotFoundHandler,
         default_handler_args=own,
         front=front,
+        log_function=_log,
     )

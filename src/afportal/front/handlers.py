@@ -37,6 +37,7 @@ class Front:
 
     Args:
         hubs_url: where browsers find these pages, without a slash at the end.
+        help_url: where helpers find the server that they were let into.
         login_url: where browsers find Keycloak.
         login_health_url: asked to tell whether Keycloak is up.
     """
@@ -48,6 +49,7 @@ class Front:
     templates: Environment
     proxy_secret: str
     hubs_url: str
+    help_url: str
     login_url: str
     login_health_url: str
 
@@ -269,7 +271,8 @@ class LogoutHandler(FrontHandler):
 
     async def get(self) -> None:
         person = self.need_person()
-        if self.request.headers.get("Sec-Fetch-Site") == "cross-site":
+        # "same-site": a page of the helpers' name, which is somebody else's.
+        if self.request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
             self.show("logout.html")
             return
         hubs = self.front.hubs.get()

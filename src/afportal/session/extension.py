@@ -20,6 +20,7 @@ from afportal.session import (
     hub_tls,
     kernel_connection,
     launcher,
+    live_help_pages,
     memory_watch,
     panel,
     presence,
@@ -41,7 +42,9 @@ def _load_jupyter_server_extension(server: Any) -> None:
     base = server.web_app.settings["base_url"]
     route = url_path_join(base, "api/af/secrets")
     server.web_app.add_handlers(".*$", [(route, SecretsHandler, {"session": server})])
-    share_pages.put_in(server, os.environ["JUPYTERHUB_API_URL"], functools.partial(_token, server))
+    api, token = os.environ["JUPYTERHUB_API_URL"], functools.partial(_token, server)
+    share_pages.put_in(server, api, token)
+    live_help_pages.put_in(server, api, token)
     kernel_connection.put_in(server)
 
 

@@ -1,5 +1,8 @@
 """Asks the hub often whether a browser's session lives, and bears with a hub that is away.
 
+Whom the owner let in (`docs/share.md`, live help) is not: while the hub is away nobody could put
+them out. What a web socket may is looked at once, when it opens; theirs again and again.
+
 JupyterHub's own server keeps an answer for five minutes: too long after a log-out, too short
 for a hub that is down for longer.
 """
@@ -9,10 +12,13 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+import weakref
+from collections import defaultdict
 from typing import Any
 
 from jupyterhub.services.auth import HubOAuth
 from tornado.web import HTTPError
+from tornado.websocket import WebSocketHandler
 from traitlets import default
 
 from afportal.session import hub_tls
@@ -23,6 +29,12 @@ ASKED_EVERY_S = 15
 PATIENCE_S = 3600.0
 ANSWER_TIMEOUT_S = 3.0
 ANSWER_TIMEOUT_WHILE_AWAY_S = 0.5
+# How often it is asked for helpers' open web sockets, and how long a hub may be away before these
+# are closed. A restart of the hub is shorter.
+HELPERS_ASKED_EVERY_S = 10.0
+PATIENCE_WITH_HELPERS_S = 60.0
+# "Policy violation", RFC 6455.
+NOT_ALLOWED = 1008
 
 
 class SessionHubAuth(HubOAuth):
@@ -33,6 +45,9 @@ class SessionHubAuth(HubOAuth):
         self.cache_max_age = ASKED_EVERY_S
         self._known: dict[str, tuple[float, Any]] = {}
         self._away = False
+        # Open web sockets of others than the owner.
+        self._helpers: weakref.WeakSet[WebSocketHandler] = weakref.WeakSet()
+        self._watch: asyncio.Task[None] | None = None
 
     @default("base_url")
     def _base_url(self) -> str:
@@ -65,14 +80,61 @@ class SessionHubAuth(HubOAuth):
         if cache_key is not None and answer is not said:
             self._away = False
             self._remember(cache_key, answer)
+        if answer is not None and not self.check_scopes(self.access_scopes, answer):
+            # Whom the owner lets in in this moment was perhaps refused in the last.
+            self.cache.values.pop(cache_key, None)
+            self.cache.timestamps.pop(cache_key, None)
         return answer
 
     def _remember(self, key: str, answer: Any) -> None:
         now = time.monotonic()
         self._known = {k: v for k, v in self._known.items() if now - v[0] <= PATIENCE_S}
         self._known.pop(key, None)
-        if answer is not None:
+        if answer is not None and is_owner(answer):
             self._known[key] = (now, answer)
+
+    async def _get_user(self, handler: Any) -> Any:
+        user = await super()._get_user(handler)
+        if user is not None and isinstance(handler, WebSocketHandler) and not is_owner(user):
+            self._helpers.add(handler)
+            if self._watch is None or self._watch.done():
+                self._watch = asyncio.create_task(self._watch_helpers(), name="helpers")
+        return user
+
+    async def _watch_helpers(self) -> None:
+        """Close web sockets of those who may not be here any more, while there are any."""
+        answered_s = time.monotonic()
+        while self._helpers:
+            await asyncio.sleep(HELPERS_ASKED_EVERY_S)  # nothing tells of an end
+            by_token: dict[str, list[WebSocketHandler]] = defaultdict(list)
+            for handler in self._helpers:
+                by_token[self.get_token(handler) or ""].append(handler)
+            for token, handlers in by_token.items():
+                try:
+                    allowed = await self._is_allowed(token)
+                    answered_s = time.monotonic()
+                except (HTTPError, TimeoutError) as error:
+                    allowed = time.monotonic() - answered_s < PATIENCE_WITH_HELPERS_S
+                    self.log.warning("it is not known whether a helper may stay: %s", error)
+                if not allowed:
+                    self._put_out(handlers)
+
+    async def _is_allowed(self, token: str) -> bool:
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            user = await self.user_for_token(token, use_cache=False, sync=False)
+        return user is not None and bool(self.check_scopes(self.access_scopes, user))
+
+    def _put_out(self, handlers: list[WebSocketHandler]) -> None:
+        self.cache.clear()
+        for handler in handlers:
+            handler.close(NOT_ALLOWED, "the help is over")
+            self._helpers.discard(handler)
+        self.log.info("live help is over: %d web sockets are closed", len(handlers))
+
+
+def is_owner(user: Any) -> bool:
+    """Tell whether that is the person whose server this is, by the hub's answer."""
+    return bool(user["name"] == os.environ.get("JUPYTERHUB_USER"))
 
 
 def _is_away(error: Exception) -> bool:

@@ -100,7 +100,7 @@ def size(count: int) -> str:
     return f"{count / MIB:.1f} MiB" if count >= MIB else f"{max(1, round(count / 1024))} KiB"
 
 
-class _Page(BaseHandler):
+class Page(BaseHandler):
     """A page about links: kept by no cache, named to no other site."""
 
     def set_default_headers(self) -> None:
@@ -129,7 +129,7 @@ class _Page(BaseHandler):
         await self.show("af_share_problem.html", problem=problem)
 
 
-class ShareHandler(_Page):
+class ShareHandler(Page):
     """What a link opens."""
 
     @property
@@ -325,7 +325,7 @@ class ShareHandler(_Page):
         return str(url_concat(url_path_join(user.server_url(server), "af/arrive"), {"key": key}))
 
 
-class SharesHandler(_Page):
+class SharesHandler(Page):
     """One's own links."""
 
     @web.authenticated

@@ -8,6 +8,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from afportal.credentials.settings import Settings
+from afportal.live_help.settings import LiveHelpSettings
 
 MIB = 1024 * 1024
 
@@ -29,6 +30,7 @@ class ShareSettings(Settings):
         guesses: so many unknown links a person may try within `guess_window_s`, before all are
             refused for a while.
         kept_days: so long it is remembered who opened a link, after its end.
+        live_help: whether and how people may let others into their running servers.
     """
 
     database: Annotated[str, Field(min_length=1)]
@@ -43,6 +45,7 @@ class ShareSettings(Settings):
     guesses: int = Field(default=10, ge=1)
     guess_window_s: int = Field(default=600, ge=1)
     kept_days: int = Field(default=30, ge=0)
+    live_help: LiveHelpSettings | None = None
 
     @model_validator(mode="after")
     def _hangs_together(self) -> Self:

@@ -293,22 +293,34 @@ class Shares:
         Raises:
             TooManyGuesses: they tried too many; nothing is looked up.
         """
-        now_s = self.clock()
-        since_s = now_s - self.settings.guess_window_s
         with self._begin() as session:
-            guesses = session.scalars(
-                select(GuessRow.at_s)
-                .where(GuessRow.person == person, GuessRow.at_s > since_s)
-                .order_by(GuessRow.at_s)
-                .limit(self.settings.guesses)
-            ).all()
-            if len(guesses) >= self.settings.guesses:
-                raise TooManyGuesses(int(guesses[0] - since_s))
+            self._check_guesses(session, person)
             row = session.scalar(select(ShareRow).where(ShareRow.key_hash == _hash(key)))
             if row is None:
-                session.add(GuessRow(person=person, at_s=now_s))
+                session.add(GuessRow(person=person, at_s=self.clock()))
                 return None
             return _share(row)
+
+    def check_guesses(self, person: str) -> None:
+        """Let somebody try a link of another kind. Raises `TooManyGuesses`."""
+        with self._begin() as session:
+            self._check_guesses(session, person)
+
+    def note_guess(self, person: str) -> None:
+        """Remember that somebody tried one that is none."""
+        with self._begin() as session:
+            session.add(GuessRow(person=person, at_s=self.clock()))
+
+    def _check_guesses(self, session: Session, person: str) -> None:
+        since_s = self.clock() - self.settings.guess_window_s
+        guesses = session.scalars(
+            select(GuessRow.at_s)
+            .where(GuessRow.person == person, GuessRow.at_s > since_s)
+            .order_by(GuessRow.at_s)
+            .limit(self.settings.guesses)
+        ).all()
+        if len(guesses) >= self.settings.guesses:
+            raise TooManyGuesses(int(guesses[0] - since_s))
 
     def note(self, share: Share, person: str, what: str, cell: str) -> None:
         """Remember what somebody did with a link; a look is remembered once for each version."""

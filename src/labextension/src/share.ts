@@ -9,13 +9,17 @@ import { Dialog, Notification, showDialog } from '@jupyterlab/apputils';
 import { IFileBrowserFactory } from '@jupyterlab/filebrowser';
 import { LabIcon } from '@jupyterlab/ui-components';
 import { Poll } from '@lumino/polling';
+import { LiveHelpClient } from './live_help_client';
+import { LiveHelpForm } from './live_help_form';
 import { ShareClient } from './share_client';
 import { MadeLink, ShareForm } from './share_form';
 import { SharePanel } from './share_panel';
-import type { IShare } from './share_words';
+import { content, type IShare } from './share_words';
+import { clock } from './words';
 
 const SHARE = 'afportal:share';
 const SHOW = 'afportal:show-shares';
+const HELP = 'afportal:let-somebody-in';
 // While the panel is looked at; nothing is asked while it is not.
 const LOOK_EVERY_MS = 10_000;
 
@@ -38,8 +42,10 @@ class SharePlugin {
     private readonly browsers: IFileBrowserFactory
   ) {
     this.client = new ShareClient(app.serviceManager.serverSettings);
+    this.help = new LiveHelpClient(app.serviceManager.serverSettings);
     this.panel = new SharePanel(
       { refresh: share => this.refresh(share), revoke: share => this.revoke(share) },
+      { letIn: () => this.letIn(), end: what => this.end(what) },
       () => void this.poll.refresh()
     );
     this.panel.title.icon = icon;
@@ -80,6 +86,12 @@ class SharePlugin {
       label: 'Show Share Links',
       execute: () => shell.activateById(this.panel.id)
     });
+    commands.addCommand(HELP, {
+      label: 'Let Somebody In…',
+      caption: 'Live help: they work in this server as you',
+      isVisible: () => this.hasHelp,
+      execute: () => this.letIn()
+    });
   }
 
   private selected(): string[] {
@@ -106,7 +118,11 @@ class SharePlugin {
       void this.poll.refresh();
       await showDialog({
         title: 'Share link',
-        body: new MadeLink(made),
+        body: new MadeLink(
+          made.url,
+          `For ${made.audience}: ${content(made)}.`,
+          'Who opened it stands in the panel of share links.'
+        ),
         buttons: [Dialog.okButton({ label: 'Done' })]
       });
     } catch (error) {
@@ -115,7 +131,47 @@ class SharePlugin {
   }
 
   private async look(): Promise<void> {
-    this.panel.showLinks((await this.client.list()).links);
+    const [shares, help] = await Promise.all([this.client.list(), this.help.get()]);
+    this.hasHelp = !!help;
+    this.panel.showLinks(shares.links);
+    this.panel.help.show(help);
+  }
+
+  private async letIn(): Promise<void> {
+    try {
+      const help = await this.help.get();
+      if (!help) {
+        throw new Error('only the owner of this server lets others in, and only where its hub allows it');
+      }
+      const asked = await showDialog({
+        title: 'Let somebody into this server',
+        body: new LiveHelpForm(help),
+        buttons: [Dialog.cancelButton(), Dialog.warnButton({ label: 'Make link' })]
+      });
+      if (!asked.button.accept || !asked.value) {
+        return;
+      }
+      const made = await this.help.make(asked.value);
+      void this.poll.refresh();
+      await showDialog({
+        title: 'Link into this server',
+        body: new MadeLink(
+          made.url,
+          `For one person, until ${clock(made.ends_s, Date.now() / 1000)}. Give it to nobody else.`,
+          'Who has come in stands in the panel of share links, and is put out there.'
+        ),
+        buttons: [Dialog.okButton({ label: 'Done' })]
+      });
+    } catch (error) {
+      Notification.error(`Nobody is let in: ${words(error)}`, { autoClose: false });
+    }
+  }
+
+  private async end(what: string): Promise<void> {
+    await this.done(async () => {
+      await this.help.end(what);
+      return 'It is ended: who was in is out within half a minute.';
+    });
   }
 
   private async refresh(share: IShare): Promise<void> {
@@ -146,6 +202,8 @@ class SharePlugin {
   /** What is shown at the side. */
   readonly panel: SharePanel;
   private readonly client: ShareClient;
+  private readonly help: LiveHelpClient;
+  private hasHelp = false;
   private readonly poll: Poll;
 }
 

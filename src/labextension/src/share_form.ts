@@ -3,14 +3,7 @@
 import type { Dialog } from '@jupyterlab/apputils';
 import { Widget } from '@lumino/widgets';
 import { element } from './element';
-import {
-  content,
-  lifetimes,
-  names,
-  type IAudience,
-  type IMade,
-  type IShares
-} from './share_words';
+import { lifetimes, names, type IAudience, type IShares } from './share_words';
 
 /** How long and for whom. */
 export interface IAsked {
@@ -75,31 +68,35 @@ export class ShareForm extends Widget implements Dialog.IBodyWidget<IAsked> {
   private readonly people: HTMLInputElement;
 }
 
-/** The link itself: it is shown this once. */
+/** A link itself: it is shown this once. */
 export class MadeLink extends Widget {
-  constructor(made: IMade) {
+  /**
+   * @param about what it leads to, and for whom.
+   * @param after what becomes of it.
+   */
+  constructor(url: string, about: string, after: string) {
     super();
     this.addClass('af-ShareForm');
     const link = element('input', 'af-Share-url');
     link.readOnly = true;
-    link.value = made.url;
-    link.setAttribute('aria-label', 'Share link');
+    link.value = url;
+    link.setAttribute('aria-label', 'Link');
     link.addEventListener('focus', () => link.select());
     const told = element('p', 'af-Share-copied');
     told.setAttribute('role', 'status');
     const copy = element('button', 'jp-mod-styled af-Share-copy', 'Copy');
     const copied = () =>
-      navigator.clipboard.writeText(made.url).then(
+      navigator.clipboard.writeText(url).then(
         () => (told.textContent = 'It is in your clipboard.'),
         () => (told.textContent = 'This browser does not let it be copied: select it above.')
       );
     copy.addEventListener('click', () => void copied());
     this.node.append(
-      element('p', '', `For ${made.audience}: ${content(made)}.`),
+      element('p', '', about),
       link,
       copy,
       told,
-      element('p', '', 'It is not shown again. Who opened it stands in the panel of share links.')
+      element('p', '', `It is not shown again. ${after}`)
     );
     void copied();
   }

@@ -2,6 +2,7 @@
 
 import { Widget } from '@lumino/widgets';
 import { element } from './element';
+import { LiveHelpSection, type ILiveHelpDeeds } from './live_help_section';
 import { standing, uses, type IShare } from './share_words';
 
 /** What can be done with a link. */
@@ -12,11 +13,13 @@ export interface IShareDeeds {
 
 export class SharePanel extends Widget {
   /**
-   * @param deeds what its buttons do.
+   * @param deeds what the buttons of links do.
+   * @param helpDeeds what those of live help do.
    * @param shown called when it comes into sight.
    */
   constructor(
     private readonly deeds: IShareDeeds,
+    helpDeeds: ILiveHelpDeeds,
     private readonly shown: () => void
   ) {
     super();
@@ -26,7 +29,13 @@ export class SharePanel extends Widget {
     this.links = element('ul', 'af-Share-links');
     this.told = element('p', 'af-Session-trouble');
     this.told.setAttribute('role', 'status');
-    this.node.append(element('h2', 'af-Session-title', 'Share links'), this.told, this.links);
+    this.help = new LiveHelpSection(helpDeeds);
+    this.node.append(
+      element('h2', 'af-Session-title', 'Share links'),
+      this.told,
+      this.links,
+      this.help.node
+    );
   }
 
   protected override onAfterShow(): void {
@@ -87,6 +96,8 @@ export class SharePanel extends Widget {
     return made;
   }
 
+  /** Who may come into this server. */
+  readonly help: LiveHelpSection;
   private readonly links: HTMLElement;
   private readonly told: HTMLElement;
 }

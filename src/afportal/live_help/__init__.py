@@ -1,0 +1,1 @@
+"""Live help: somebody is let into a running server for a while, by JupyterHub's own shares."""
