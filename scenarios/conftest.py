@@ -198,18 +198,29 @@ def keycloak_admin(bed: Bed) -> Callable[..., list[dict[str, Any]]]:
 
 
 @pytest.fixture
-def running(
-    bed: Bed, site: Site, alice: Visitor, batch_backend: str, spawn: Callable[..., Spawn]
-) -> Iterator[Session]:
+def running_on(
+    bed: Bed, site: Site, alice: Visitor, spawn: Callable[..., Spawn]
+) -> Iterator[Callable[[str], Session]]:
+    """running_on(backend): alice's server there, with a kernel that remembers a value."""
+    with contextlib.ExitStack() as at_the_end:
+
+        def begin(backend: str) -> Session:
+            client = alice.on(backend)
+            if "data" in site.needs:
+                alice.fetch_data_token(backend)
+            spawn(client, backend)
+            (job,) = jobs_of(bed, client)
+            session = Session.begin(client, backend, job)
+            at_the_end.callback(session.kernel.shut_down)
+            return session
+
+        yield begin
+
+
+@pytest.fixture
+def running(batch_backend: str, running_on: Callable[[str], Session]) -> Session:
     """Alice's server on a batch backend, with a kernel that remembers a value."""
-    client = alice.on(batch_backend)
-    if "data" in site.needs:
-        alice.fetch_data_token(batch_backend)
-    spawn(client, batch_backend)
-    (job,) = jobs_of(bed, client)
-    session = Session.begin(client, batch_backend, job)
-    yield session
-    session.kernel.shut_down()
+    return running_on(batch_backend)
 
 
 @pytest.fixture(scope="module")

@@ -29,12 +29,8 @@ def session(alice: Visitor, spawn: Callable[..., Spawn]) -> Iterator[tuple[HubCl
         yield client, kernel
 
 
-@pytest.mark.parametrize("scheduler", ["htcondor", "slurm"])
-def test_a_submitted_job_reads_with_a_token_that_is_renewed(
-    alice: Visitor, session: tuple[HubClient, Kernel], scheduler: str
-) -> None:
+def reads_on(alice: Visitor, client: HubClient, kernel: Kernel, scheduler: str) -> None:
     """A running job has the session's token in a file of its own, and the next one after it."""
-    client, kernel = session
     with data_jobs.reading(client, kernel, scheduler) as reads:
         first = reads()[0]
         assert (first["code"], first["begins"]) == (0, "{"), first["said"]
@@ -45,6 +41,14 @@ def test_a_submitted_job_reads_with_a_token_that_is_renewed(
         assert own != first["token"]
         expect_within(180, lambda: reads()[-1]["tokens"] == 2, what="the job has the renewed token")
         assert [read["said"] for read in reads() if read["code"]] == []
+
+
+@pytest.mark.needs("slurm")
+def test_a_job_on_slurm_reads_with_a_token_that_is_renewed(
+    alice: Visitor, session: tuple[HubClient, Kernel]
+) -> None:
+    """Also one that runs on while the session has a new token."""
+    reads_on(alice, *session, "slurm")
 
 
 STRANGER = """
@@ -144,12 +148,12 @@ print(ended, "|", out.read_text() if ended else "", error.read_text() if ended e
 
 
 @pytest.mark.needs("htcondor")
-def test_a_job_has_no_credential_but_its_owners(
-    session: tuple[HubClient, Kernel], bob: Visitor, spawn: Callable[..., Spawn]
+def test_a_job_on_htcondor_reads_with_its_owners_token_and_no_other(
+    alice: Visitor, session: tuple[HubClient, Kernel], bob: Visitor, spawn: Callable[..., Spawn]
 ) -> None:
-    """By no name that leads elsewhere: submitted, as an expression, edited, or set by the job
-    itself, it gets nothing."""
-    client, _ = session
+    """Hers reads on while it is renewed. His get hers by no name that leads there: submitted, as
+    an expression, edited, or set by the job itself."""
+    client, kernel = session
     expect_within(30, lambda: not data_jobs.missing(client), what="alice's token is handed on")
     his = bob.on("local")
     spawn(his, "local")
@@ -157,19 +161,20 @@ def test_a_job_has_no_credential_but_its_owners(
     with contextlib.ExitStack() as kernels:
         asking = []
         for name in names:
-            kernel = kernels.enter_context(Kernel.start(his))
-            assert kernel.run(ASK.replace("REQUESTED", name)).stdout.startswith("0 ")
-            asking.append(kernel)
-        for kernel in asking:
-            asked, _, edited = kernel.run(LATER).stdout.partition(" | ")
+            asker = kernels.enter_context(Kernel.start(his))
+            assert asker.run(ASK.replace("REQUESTED", name)).stdout.startswith("0 ")
+            asking.append(asker)
+        for asker in asking:
+            asked, _, edited = asker.run(LATER).stdout.partition(" | ")
             assert asked == "undefined"
             assert not edited.startswith("0 "), edited
-        for kernel in asking:
+        reads_on(alice, client, kernel, "htcondor")
+        for asker in asking:
             last = ""
 
-            def over(kernel: Kernel = kernel) -> bool:
+            def over(asker: Kernel = asker) -> bool:
                 nonlocal last
-                ended, _, last = kernel.run(GOT).stdout.partition(" | ")
+                ended, _, last = asker.run(GOT).stdout.partition(" | ")
                 return ended == "True"
 
             expect_within(240, over, what="the job is over")

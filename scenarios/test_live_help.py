@@ -187,6 +187,7 @@ def way_in(helped: Helped) -> str:
     return f"{helped.client.url.replace('//api.', '//hubs.')}/hub/af/help/{OWNER}"
 
 
+@pytest.mark.soak  # a minute is the shortest
 def test_it_ends_with_its_time(helped: Helped, bob: Helper) -> None:
     """At the minute that the owner said, also for who is in."""
     link = helped.link(1)
@@ -298,6 +299,7 @@ def test_two_people_in_two_browsers(
     expect_within(OUT_WITHIN_S, lambda: not answers(), what="the helper's browser is refused")
     frank.open(f"{server}/user/erin/lab")
     frank.picture("out")
+    assert "The help is over" in frank.text
     erin.until(
         lambda: not erin.has('#af-share-panel [data-af-help="people/frank"]'), "an empty list", 30
     )

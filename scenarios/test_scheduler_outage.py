@@ -1,13 +1,14 @@
 """A scheduler that does not answer for a while costs nobody their server."""
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from testbed import faults
 from testbed.bed import Bed
-from testbed.hub_client import HubClient, Spawn
+from testbed.hub_client import Spawn
 from testbed.logins import Logins, Visitor
 from testbed.orphans import Job
 from testbed.promises import expect_within
@@ -22,45 +23,59 @@ AFTERMATH_S = 15.0
 ANSWERS = {"htcondor": "condor-ap-hub", "slurm": "slurmrestd"}
 
 
-def _keeps_answering(running: Session, at_least_s: float, told: Callable[[], bool]) -> None:
-    """The kernel answers for so long, and until the hub tells what it should."""
+def _keep_answering(
+    sessions: Sequence[Session], at_least_s: float, told: Callable[[Session], bool]
+) -> None:
+    """The kernels answer for so long, and until the hubs tell what they should."""
     end = time.monotonic() + at_least_s
 
     def done() -> bool:
-        assert running.remembers()
-        return told() and time.monotonic() > end
+        assert all(session.remembers() for session in sessions)
+        return all(told(session) for session in sessions) and time.monotonic() > end
 
-    expect_within(180, done, what="the hub tells how its scheduler is")
-
-
-def _error(observer: HubClient, running: Session) -> str | None:
-    """What keeps the hub from asking the scheduler, by its own account."""
-    said: str | None = observer.get_json("/hub/api/af/queue")[running.backend]["error"]
-    return said
+    expect_within(180, done, what="the hubs tell how their schedulers are")
 
 
-def test_server_survives_silent_scheduler(
-    bed: Bed, running: Session, jobs_behind: Callable[..., list[Job]], logins: Logins
+@pytest.fixture
+def error(logins: Logins) -> Callable[[Session], str | None]:
+    """error(session): what keeps its hub from asking its scheduler, by the hub's own account."""
+
+    def look(session: Session) -> str | None:
+        observer = logins.observer(session.client.instance)
+        said: str | None = observer.get_json("/hub/api/af/queue")[session.backend]["error"]
+        return said
+
+    return look
+
+
+@pytest.mark.needs("htcondor", "slurm")
+def test_servers_survive_silent_schedulers(
+    bed: Bed,
+    running_on: Callable[[str], Session],
+    jobs_behind: Callable[..., list[Job]],
+    error: Callable[[Session], str | None],
 ) -> None:
-    """No answer from the scheduler: the hub says so, and the server runs on and is kept."""
-    observer = logins.observer(running.client.instance)
-    with faults.pause(bed, ANSWERS[running.backend]):
-        _keeps_answering(running, OUTAGE_S, lambda: isinstance(_error(observer, running), str))
-        assert running.client.servers()[""]["ready"]
-    _keeps_answering(running, AFTERMATH_S, lambda: _error(observer, running) is None)
-    assert running.client.servers()[""]["ready"]
-    assert jobs_behind(running.client) == [running.job]
+    """No answer from either scheduler: the hubs say so, and the servers run on and are kept."""
+    sessions = [running_on(backend) for backend in ANSWERS]
+    with contextlib.ExitStack() as silent:
+        for service in ANSWERS.values():
+            silent.enter_context(faults.pause(bed, service))
+        _keep_answering(sessions, OUTAGE_S, lambda session: isinstance(error(session), str))
+        assert all(session.client.servers()[""]["ready"] for session in sessions)
+    _keep_answering(sessions, AFTERMATH_S, lambda session: error(session) is None)
+    for session in sessions:
+        assert session.client.servers()[""]["ready"]
+        assert jobs_behind(session.client) == [session.job]
 
 
 @pytest.mark.soak
 def test_hub_says_that_the_scheduler_is_not_there(
-    bed: Bed, running: Session, logins: Logins
+    bed: Bed, running: Session, error: Callable[[Session], str | None]
 ) -> None:
     """One that was stopped refuses at once: the hub's account says so, and after it no more."""
-    observer = logins.observer(running.client.instance)
     with faults.stop(bed, ANSWERS[running.backend]):
-        _keeps_answering(running, 0, lambda: isinstance(_error(observer, running), str))
-    _keeps_answering(running, 0, lambda: _error(observer, running) is None)
+        _keep_answering([running], 0, lambda session: isinstance(error(session), str))
+    _keep_answering([running], 0, lambda session: error(session) is None)
     assert running.client.servers()[""]["ready"]
 
 

@@ -14,6 +14,7 @@ from testbed.site import Site
 WHO = "import os, pwd; (os.getuid(), pwd.getpwuid(os.getuid()).pw_name)"
 
 
+@pytest.mark.soak  # the benchmarks alone use it
 @pytest.mark.needs("faults", "htcondor", "slurm")
 @pytest.mark.timeout(600)
 def test_stock_batchspawner_gives_a_person_their_server_on_each_backend(

@@ -26,6 +26,7 @@ HUB_PAGE = "#start, #stop, #af-form"
 CHOICE = '#af-form input[name="choice"]'
 
 _NOTEBOOK = ".jp-NotebookPanel:not(.lm-mod-hidden)"
+_TAB = "#jp-main-dock-panel .lm-TabBar-tab.lm-mod-current .lm-TabBar-tabLabel"
 CELL = f"{_NOTEBOOK} .jp-Cell .cm-content"
 
 _LAB_TIMEOUT_S = 90
@@ -126,6 +127,23 @@ def run_first_cell(browser: Browser, source: str) -> str:
     browser.click('.jp-LauncherCard[data-category="Notebook"]')
     browser.see(CELL, 60).send_keys(source)
     return run_open_cell(browser)
+
+
+def wait_for_notebook(browser: Browser, name: str) -> None:
+    """Wait until that notebook is in front; JupyterLab opens what was open last time, too.
+
+    Args:
+        name: what its tab shows, or how that begins.
+    """
+
+    def in_front() -> bool:
+        try:
+            label = browser.driver.find_element(By.CSS_SELECTOR, _TAB).text
+        except WebDriverException:
+            return False
+        return label.startswith(name) and browser.shows(CELL)
+
+    browser.until(in_front, f"{name}, open in JupyterLab", 90)
 
 
 def run_open_cell(browser: Browser) -> str:
