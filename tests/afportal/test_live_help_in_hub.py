@@ -208,6 +208,7 @@ def test_no_navigation_gives_a_pass(alice: Session, bob: Helper, site: str | Non
     page = bob.get("af/help/alice", headers=headers)
     assert page.status_code == 200
     assert 'data-af-help-enter="alice"' in page.text
+    assert 'method="post" action="/hub/af/help/alice"' in page.text
     assert "Location" not in page.headers
     assert "frame-ancestors 'none'" in page.headers["Content-Security-Policy"]
     refused = bob.enter("alice", _xsrf="")

@@ -177,11 +177,13 @@ class EnterHandler(_HelpPage):
     async def get(self, owner: str, server: str = "") -> None:
         """Ask."""
         try:
-            self._check_runs(self._share(owner, server).spawner)
+            found = self._share(owner, server).spawner
+            self._check_runs(found)
         except Problem as problem:
             await self.show_problem(problem)
             return
-        await self.show("af_help_enter.html", owner=owner, server=server)
+        here = self._here(found)
+        await self.show("af_help_enter.html", owner=owner, server=server, here=here)
 
     @web.authenticated
     async def post(self, owner: str, server: str = "") -> None:
