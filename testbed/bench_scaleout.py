@@ -70,7 +70,8 @@ def by_submit():
     (here / "tiny.sub").write_text(SUBMIT.format(python=sys.executable, calls=CALLS))
     subprocess.run(["condor_submit", "tiny.sub"], cwd=here, check=True, capture_output=True)
     submitted = time.monotonic() - begun
-    subprocess.run(["condor_wait", "-wait", "{timeout}", "log"], cwd=here, check=True)
+    waited = ["condor_wait", "-wait", "{timeout}", "log"]
+    subprocess.run(waited, cwd=here, check=True, capture_output=True)
     values = []
     for number in range(CALLS):
         with open(here / "results" / str(number), "rb") as file:
