@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
-from testbed import faults, sessions
+from testbed import faults, pages, sessions
 from testbed.bed import Bed
+from testbed.browser import Browser
 from testbed.hub_client import HubClient
 from testbed.logins import Logins
 from testbed.orphans import Job
@@ -24,6 +25,7 @@ def test_a_machine_that_is_drained_is_announced_and_taken_back(
     bed: Bed,
     site: Site,
     logins: Logins,
+    chromium: Callable[[str], Browser],
     stopped_after: Callable[..., HubClient],
     jobs_behind: Callable[..., list[Job]],
 ) -> None:
@@ -40,8 +42,12 @@ def test_a_machine_that_is_drained_is_announced_and_taken_back(
     ends_s = sessions.ends_s(bed, job)
     assert session_of(clients["htcondor"])["time"]["longest_s"] > ends_s
 
-    with contextlib.ExitStack() as pages:
-        events = {s: pages.enter_context(SessionEvents(client)) for s, client in clients.items()}
+    browser = chromium("bob")
+    pages.open_lab(browser, site, site.hub_for("slurm"), "bob")
+    pages.show_panel(browser)
+
+    with contextlib.ExitStack() as streams:
+        events = {s: streams.enter_context(SessionEvents(client)) for s, client in clients.items()}
         with contextlib.ExitStack() as announced:
             for scheduler, node in nodes.items():
                 announced.enter_context(faults.drained(bed, scheduler, node, REASON))
@@ -61,8 +67,17 @@ def test_a_machine_that_is_drained_is_announced_and_taken_back(
             assert coming is not None
             assert coming["words"] == "rack-7"
             assert 15 * 60 < coming["at_s"] - slurm.at_s <= 20 * 60
+            for words in (
+                f"taken out of use ({REASON})",
+                "Maintenance of its machine begins",
+                "rack-7",
+            ):
+                browser.until(lambda words=words: words in browser.text, words)
+            browser.picture("announced")
         for scheduler, stream in events.items():
             stream.until(calm, f"that {scheduler} takes it back", TOLD_WITHIN_S)
+        browser.until(lambda: REASON not in browser.see(pages.PANEL).text, "a panel without it")
+        browser.picture("taken-back")
     for scheduler, client in clients.items():
         assert client.servers()[""]["ready"], scheduler
 

@@ -23,7 +23,6 @@ from testbed.site import Site
 
 pytestmark = pytest.mark.needs("front_door", "faults")
 
-PANEL = "#af-session-panel"
 POP_UP = ".Toastify__toast"
 # Every certificate that a session holds, with those of the authorities that it trusts.
 READ_CERTIFICATES = """
@@ -190,16 +189,6 @@ def test_memory_is_warned_of_before_the_kill(
             kernel.run("'the limit has struck'", timeout_s=120)
 
 
-def show_panel(browser: Browser) -> None:
-    """Click the time left until the panel is there: a pop-up that slides in may take a click."""
-
-    def shown() -> bool:
-        browser.click(".af-TimeLeft")
-        return browser.shows(PANEL)
-
-    browser.until(shown, "the panel after a click on the time left")
-
-
 @pytest.mark.needs("htcondor")
 @pytest.mark.timeout(900)
 def test_in_the_browser(
@@ -218,13 +207,13 @@ def test_in_the_browser(
     pages.run_first_cell(browser, "import os; print('AF', os.getpid())")
     browser.see(POP_UP)
     browser.until(lambda: "This server ends in" in browser.text, "the pop-up's words")
-    show_panel(browser)
-    browser.see(f"{PANEL} .af-Session-meter")
-    told = browser.see(PANEL).text
+    pages.show_panel(browser)
+    browser.see(f"{pages.PANEL} .af-Session-meter")
+    told = browser.see(pages.PANEL).text
     for words in (client.spawn_account()["node"], "HTCondor, job", "Time left", "MiB"):
         assert words in told, told
     browser.picture("warned")
-    browser.click(f'{PANEL} button[title="Let this server run longer"]')
+    browser.click(f'{pages.PANEL} button[title="Let this server run longer"]')
     browser.see(".jp-Dialog")
     browser.picture("how-much-longer")
     browser.click(".jp-Dialog .jp-mod-accept")
@@ -235,7 +224,7 @@ def test_in_the_browser(
     old = client.spawn_account()["job_id"]
     notebook = browser.see(".jp-NotebookPanel").get_attribute("id")
     assert notebook
-    browser.leave(f'{PANEL} button[title*="kernels start anew"]')
+    browser.leave(f'{pages.PANEL} button[title*="kernels start anew"]')
     browser.see("[data-af-continue]")
     browser.picture("continue")
     browser.leave("[data-af-go-on]")

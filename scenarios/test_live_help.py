@@ -3,9 +3,10 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
+import requests
 
 from testbed import entry, loopback, pages
 from testbed.bed import Bed
@@ -78,9 +79,13 @@ def test_a_link_leads_in_at_another_name(
 ) -> None:
     """The pages say whose server it is and what it means; the helper's own hubs are elsewhere."""
     link = helped.link()
-    said = text_of(bob.open(link).text)
-    assert "alice asks for your help" in said
+    own = bob.route("htc")
+    front = bob.open(link)
+    assert "The link says that alice asks for your help" in text_of(front.text)
     page = bob.look(link)
+    # A link is in no Referer, which a hub logs where it fails.
+    for opened in (front, page):
+        assert opened.headers["Referrer-Policy"] == "strict-origin"
     assert urlsplit(page.url).path == "/htc/hub/accept-share"
     said = text_of(page.text)
     for words in ("alice lets you, bob, into their server", "There you are alice"):
@@ -98,8 +103,11 @@ def test_a_link_leads_in_at_another_name(
     home = bob.open(f"{hubs}/hub/home")
     assert home.status_code == 200
     assert 'user: "bob"' in home.text
+    assert bob.route("htc") == own
     led = bob.browser.get(f"{bob.origin}/htc/hub/home", allow_redirects=False, timeout=60)
-    assert led.headers["Location"] == f"{hubs}/hub/home"
+    chosen = urlsplit(led.headers["Location"])
+    assert f"{chosen.scheme}://{chosen.netloc}" == bed.front_door_url
+    assert (chosen.path, parse_qs(chosen.query)) == ("/-/go/htc", {"next": ["/htc/hub/home"]})
     for path in ("/htc/hub/api/user", f"/htc/user/{HELPER}/", "/hpc/user/alice/", "/logout"):
         answer = bob.browser.post(f"{bob.origin}{path}", allow_redirects=False, timeout=60)
         assert answer.status_code in (403, 404), path
@@ -107,6 +115,115 @@ def test_a_link_leads_in_at_another_name(
     assert "__Host-af_session" not in sent
     assert "route_" not in sent
     assert COOKIE not in bob.cookies_for(f"{hubs}/hub/")
+
+
+def test_the_way_in_again(bed: Bed, helped: Helped, bob: Helper) -> None:
+    """By a click, and with the browser back at its own servers, with a login and without."""
+    own = bob.route("htc")
+    bob.come_in(helped.link())
+    for forget in (False, True):
+        if forget:
+            bob.forget_login()
+        page = bob.open(way_in_at_owners(bed, helped))
+        assert f'data-af-help-enter="{OWNER}"' in page.text, text_of(page.text)[:300]
+        arrived = bob.send(page)
+        assert arrived.status_code == 200
+        assert arrived.url.startswith(f"{bob.server}/lab")
+        cleared = [answer.headers.get("Clear-Site-Data") for answer in arrived.history]
+        assert '"storage", "cache"' in cleared
+        assert bob.route("htc") == own
+    # Later, as after Log Out and a new login: the server itself asks for it.
+    bob.forget_login()
+    arrived = bob.open(f"{bob.server}/lab")
+    assert arrived.status_code == 200, arrived.url.partition("?")[0]
+    assert arrived.url.startswith(f"{bob.server}/lab")
+    assert bob.route("htc") == own
+
+
+def test_a_page_of_a_server_leads_its_helper_into_no_other(
+    bed: Bed, helped: Helped, bob: Helper
+) -> None:
+    """A browser that is sent to the way in is asked: its pass stays until a click."""
+    bob.come_in(helped.link())
+    before = bob.the_pass
+    way = way_in_at_owners(bed, helped)
+    for site in ("same-site", "cross-site", "same-origin", "none"):
+        headers = {
+            "Sec-Fetch-Site": site,
+            "Sec-Fetch-Mode": "navigate",
+            "Sec-Fetch-Dest": "document",
+            "Accept": "text/html",
+        }
+        page = bob.browser.get(way, headers=headers, timeout=60)
+        assert page.status_code == 200, site
+        assert f'data-af-help-enter="{OWNER}"' in page.text, site
+        assert page.url.startswith(bed.front_door_url), site
+        assert "frame-ancestors 'self'" in page.headers["Content-Security-Policy"]
+        assert bob.the_pass == before
+    # A form that such a page sends says where it stands.
+    sent = bob.browser.post(
+        f"{bed.front_door_url}/htc/hub/af/help/{OWNER}",
+        headers={"Origin": bob.origin, "Sec-Fetch-Site": "same-site"},
+        allow_redirects=False,
+        timeout=60,
+    )
+    assert sent.status_code == 403
+    assert "Location" not in sent.headers
+
+
+def test_a_page_of_another_name_loads_nothing_unseen(
+    bed: Bed, site: Site, helped: Helped, bob: Helper
+) -> None:
+    """No frame, picture, script or page ahead of time of the hubs; a page that is seen opens."""
+    bob.come_in(helped.link())
+    hubs = site.entry_url(site.hub_for("htcondor"))
+    urls = [
+        f"{hubs}/hub/home",
+        f"{hubs}/hub/spawn/{HELPER}?backend=local",
+        f"{hubs}/user/{HELPER}/api/status",
+        f"{bed.front_door_url}/",
+        f"{bed.front_door_url}/-/go/htc",
+        f"{bed.front_door_url}/logout",
+        way_in_at_owners(bed, helped),
+    ]
+
+    def ask(url: str, place: str, dest: str, **more: str) -> requests.Response:
+        headers = {
+            "Accept": "text/html",
+            "Sec-Fetch-Site": place,
+            "Sec-Fetch-Mode": "navigate",
+            "Sec-Fetch-Dest": dest,
+            **more,
+        }
+        return bob.browser.get(url, headers=headers, allow_redirects=False, timeout=60)
+
+    for url in urls:
+        for place in ("same-site", "cross-site"):
+            for dest in ("iframe", "image", "script", "empty", "object"):
+                refused = ask(url, place, dest)
+                assert refused.status_code == 403, (url, place, dest)
+                assert "Location" not in refused.headers, (url, place, dest)
+            ahead = ask(url, place, "document", **{"Sec-Purpose": "prefetch;prerender"})
+            assert ahead.status_code == 403, (url, place)
+    home = urls[0]
+    for place, dest in (
+        ("same-site", "document"), ("cross-site", "document"), ("none", "document"),
+        ("same-origin", "iframe"), ("same-origin", "empty"),
+    ):  # fmt: skip
+        assert ask(home, place, dest).status_code == 200, (place, dest)
+    for name in ("hubs", "login"):
+        told = bob.browser.get(
+            f"{bed.front_door(name)}/-/announcement",
+            headers={"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Dest": "empty"},
+            timeout=60,
+        )
+        assert told.status_code == 200, name
+
+
+def way_in_at_owners(bed: Bed, helped: Helped) -> str:
+    """The page for who was let in before, at the instance that knows of it."""
+    page = quote(f"/htc/hub/af/help/{OWNER}", safe="")
+    return f"{bed.front_door_url}/-/go/htc?instance={helped.client.instance}&next={page}"
 
 
 def test_a_helper_works_as_the_owner_and_lets_nobody_in(helped: Helped, bob: Helper) -> None:
@@ -152,7 +269,9 @@ def test_nobody_else_gets_in(site: Site, helped: Helped, bob: Helper, carol: Hel
         carol.browser.cookies.clear(urlsplit(bob.server).hostname or "", "/", COOKIE)
     assert carol.get().status_code == 403
     elsewhere = f"{bob.origin}/htc/user/{OUTSIDER}/api/status"
-    assert bob.browser.get(elsewhere, allow_redirects=False, timeout=60).status_code == 403
+    over = bob.browser.get(elsewhere, allow_redirects=False, timeout=60)
+    assert over.status_code == 403
+    assert over.headers["Clear-Site-Data"] == '"storage", "cache"'
     hubs = site.entry_url(site.hub_for("htcondor"))
     for helper in (bob, carol):
         at_hubs = f"{hubs}/user/{OWNER}/api/status"
@@ -183,7 +302,7 @@ def test_the_owner_ends_it(helped: Helped, bob: Helper) -> None:
 
 
 def way_in(helped: Helped) -> str:
-    """The hub's page that gives a pass."""
+    """The hub's page that asks who was let in before."""
     return f"{helped.client.url.replace('//api.', '//hubs.')}/hub/af/help/{OWNER}"
 
 

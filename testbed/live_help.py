@@ -127,6 +127,18 @@ class Helper:
         parts = urlsplit(self.server)
         return f"{parts.scheme}://{parts.netloc}"
 
+    def route(self, hub: str) -> str:
+        """The instance of a hub that this browser is led to at the hubs' name, empty for none."""
+        named = (c.value for c in iter(self.browser.cookies) if c.name == f"route_{hub}")
+        return next(named, None) or ""
+
+    def forget_login(self) -> None:
+        """Lose the session that this browser has at the server; the pass stays."""
+        path = urlsplit(self.server).path
+        for cookie in list(iter(self.browser.cookies)):
+            if (cookie.path or "").rstrip("/") == path and cookie.name != COOKIE:
+                self.browser.cookies.clear(cookie.domain, cookie.path, cookie.name)
+
     def cookies_for(self, url: str) -> str:
         """What this browser would send there in `Cookie`."""
         asked = self.browser.prepare_request(requests.Request("GET", url))

@@ -26,6 +26,7 @@ HUB_PAGE = "#start, #stop, #af-form"
 CHOICE = '#af-form input[name="choice"]'
 
 _NOTEBOOK = ".jp-NotebookPanel:not(.lm-mod-hidden)"
+PANEL = "#af-session-panel"
 _TAB = "#jp-main-dock-panel .lm-TabBar-tab.lm-mod-current .lm-TabBar-tabLabel"
 CELL = f"{_NOTEBOOK} .jp-Cell .cm-content"
 
@@ -117,6 +118,16 @@ def open_lab(browser: Browser, site: Site, hub: Hub, name: str) -> None:
     browser.see(CODE)
     give_code(browser, entry.code(site, site.person(name), {}))
     wait_for_lab(browser, site.entry_url(hub))
+
+
+def show_panel(browser: Browser) -> None:
+    """Click the time left until the session's panel is there: a pop-up may take a click."""
+
+    def shown() -> bool:
+        browser.click(".af-TimeLeft")
+        return browser.shows(PANEL)
+
+    browser.until(shown, "the panel after a click on the time left")
 
 
 def run_first_cell(browser: Browser, source: str) -> str:

@@ -16,7 +16,7 @@ def scaleout(
     workers: Annotated[int, typer.Option(min=0, help="First Dask workers, at each scheduler.")] = 5,
     met: Annotated[
         int, typer.Option(min=0, help="Turns of the MET analysis on batch and local workers.")
-    ] = 3,
+    ] = 12,
     seed: Annotated[int | None, typer.Option(min=0, help="Of the random order.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Where scaleout.json goes (default: reports/<run>).")

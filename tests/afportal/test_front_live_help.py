@@ -19,12 +19,14 @@ def test_a_link_says_where_it_leads_and_moves_nobody(tmp_path: Path) -> None:
             page = await ask(LINK, "bob")
             assert page.code == 200
             assert "Set-Cookie" not in page.headers
-            assert "alice asks for your help" in text(page)
+            assert "The link says that alice asks for your help" in text(page)
+            assert page.headers["Referrer-Policy"] == "strict-origin"
             assert "htc-2" in text(page)
             assert f'name="code" value="{CODE}"' in text(page)
             assert (await ask(LINK)).code == 401
-            markup = await ask(LINK.replace("alice", "%3Cb%3E"), "bob")
-            assert "&lt;b&gt; asks for your help" in text(markup)
+            for words in ("%3Cb%3E", "Call%20me", "alice%2F", ""):
+                other = await ask(LINK.replace("alice", words), "bob")
+                assert "<h1>Somebody asks for your help</h1>" in text(other)
 
     run(check)
 
@@ -68,6 +70,38 @@ def test_a_click_leads_to_the_owners_instance(tmp_path: Path) -> None:
     run(check)
 
 
+def test_a_pass_is_taken_on_with_the_old_route(tmp_path: Path) -> None:
+    """The browser is back at the instance of its own servers before it is in, login or not."""
+    servers = {"htc-1": {"": {"ready": True, "url": "/htc/user/bob/"}}}
+
+    async def check() -> None:
+        async with running_front(tmp_path, servers=servers) as (ask, _, _):
+            on = "/-/help/in/htc?key=1%3Ahtc%3Ax&server=a%20b&next=more"
+            gone = await ask(on, "bob")
+            assert gone.code == 302
+            assert gone.headers["Location"] == f"{HELP_URL}/-/in?key=1%3Ahtc%3Ax&server=a+b"
+            assert "route_htc=htc-1;" in gone.headers["Set-Cookie"]
+            assert (await ask(on)).code == 401
+            assert (await ask(on.replace("htc?", "none?"), "bob")).code == 404
+
+    run(check)
+
+
+def test_a_login_leads_over_the_owners_instance(tmp_path: Path) -> None:
+    """As the door sends it, for a first login and for a later one; elsewhere nobody knows it."""
+    login = "/htc/hub/api/oauth2/authorize?client_id=jupyterhub-user-alice&state=a%3Db"
+
+    async def check() -> None:
+        async with running_front(tmp_path) as (ask, _, _):
+            for instance in ("htc-1", "htc-2"):
+                on = f"/-/go/htc?instance={instance}&next={quote(login, safe='')}"
+                gone = await ask(on, "bob")
+                assert gone.headers["Location"] == login
+                assert f"route_htc={instance};" in gone.headers["Set-Cookie"]
+
+    run(check)
+
+
 def test_a_login_ends_at_the_helpers_name(tmp_path: Path) -> None:
     """With the browser back at the instance of its own servers; nothing else is led there."""
     servers = {"htc-1": {"": {"ready": True, "url": "/htc/user/bob/"}}}
@@ -106,6 +140,7 @@ def test_a_pass_is_kept_and_leads_to_its_server(tmp_path: Path) -> None:
             for part in ("Path=/;", "Secure", "HttpOnly", "SameSite=Lax", "Max-Age="):
                 assert part in cookie + ";"
             assert "Domain" not in cookie
+            assert gone.headers["Clear-Site-Data"] == '"storage", "cache"'
             named = await ask(f"/-/in?key={value}&server=a%20b")
             assert named.headers["Location"] == "/htc/user/alice/a%20b/"
             over = Pass(int(time.time()) - 1, "htc", "htc-1", "alice", "bob").written(SECRET)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from tornado import web, websocket
-from tornado.httpclient import HTTPRequest
+from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
+from tornado.iostream import StreamClosedError
+from tornado.tcpclient import TCPClient
 
 from afportal.session import hub_auth
 from afportal.session.hub_auth import SessionHubAuth
@@ -122,12 +124,48 @@ class _Socket(websocket.WebSocketHandler):
     """A server's web socket, whose browser sends the hub's token in a header."""
 
     auth: ClassVar[SessionHubAuth]
+    url: ClassVar[str]
+    let_in: ClassVar[asyncio.Queue[websocket.WebSocketHandler]]
 
     async def prepare(self) -> None:
         assert await self.auth.get_user(self, sync=False) is not None
 
     def on_message(self, message: str | bytes) -> None:
         self.write_message(message)
+
+
+class _WaitingSocket(_Socket):
+    """One that is let in, and is no web socket before its kernel answers."""
+
+    kernel: ClassVar[asyncio.Event]
+    opened: ClassVar[bool]
+
+    async def get(self, *args: Any, **kwargs: Any) -> None:
+        self.let_in.put_nowait(self)
+        await self.kernel.wait()
+        await super().get(*args, **kwargs)
+
+    def open(self, *_: str, **__: str) -> None:
+        type(self).opened = True
+
+
+class _EndlessPage(_Socket):
+    """A web socket's handler that answers a plain request, and goes on answering."""
+
+    async def get(self, *_: Any, **__: Any) -> None:
+        self.write("first")
+        await self.flush()
+        self.let_in.put_nowait(self)
+        await asyncio.sleep(60)
+
+
+class _ShortPage(_Socket):
+    """The same with a whole answer."""
+
+    async def get(self, *_: Any, **__: Any) -> None:
+        self.let_in.put_nowait(self)
+        await asyncio.sleep(float(self.get_query_argument("after_s", "0")))
+        self.finish("all")
 
 
 @pytest.fixture
@@ -138,7 +176,14 @@ def sockets(
     monkeypatch.setattr(hub_auth, "HELPERS_ASKED_EVERY_S", 0.05)
     asks.access_scopes = {"access:servers!server=alice/"}
     _Socket.auth = asks
-    url = loop.listen(web.Application([(r"/socket", _Socket)])).replace("http", "ws", 1)
+    _Socket.let_in = asyncio.Queue()
+    _WaitingSocket.kernel, _WaitingSocket.opened = asyncio.Event(), False
+    routes = [
+        (r"/socket", _Socket), (r"/waiting", _WaitingSocket), (r"/endless", _EndlessPage),
+        (r"/short", _ShortPage),
+    ]  # fmt: skip
+    _Socket.url = loop.listen(web.Application(routes))
+    url = _Socket.url.replace("http", "ws", 1)
 
     def open_one(person: str) -> websocket.WebSocketClientConnection:
         _Hub.name, _Hub.scopes = person, ["access:servers!server=alice/"]
@@ -215,6 +260,137 @@ def test_a_helpers_socket_outlives_a_short_restart_of_the_hub(
         return await asyncio.wait_for(helpers.read_message(), 5)
 
     assert loop.call(closed) is None
+
+
+def test_a_socket_that_is_not_open_yet_never_opens(
+    loop: Loop, sockets: Callable[[str], websocket.WebSocketClientConnection]
+) -> None:
+    """Whoever was let in while a kernel starts is out when the help ends before it answers."""
+    stays = sockets("bob")
+    request = HTTPRequest(
+        f"{_Socket.url.replace('http', 'ws', 1)}/waiting", headers={"Authorization": "token bob"}
+    )
+
+    async def put_out() -> None:
+        opening = asyncio.ensure_future(websocket.websocket_connect(request))
+        async with asyncio.timeout(5):
+            waiting = await _Socket.let_in.get()
+            _Hub.scopes = []
+            with pytest.raises((HTTPClientError, StreamClosedError)):
+                await opening
+            assert await stays.read_message() is None
+        _WaitingSocket.kernel.set()
+        await asyncio.sleep(0.1)
+        assert waiting not in _Socket.auth._helpers
+
+    loop.call(put_out)
+    assert not _WaitingSocket.opened
+
+
+def test_an_endless_answer_ends_with_the_help(
+    loop: Loop, sockets: Callable[[str], websocket.WebSocketClientConnection]
+) -> None:
+    """The pages of a cluster are answered by a web socket's handler, which never is one."""
+    sockets("bob")
+    heard: list[bytes] = []
+    request = HTTPRequest(
+        f"{_Socket.url}/endless",
+        headers={"Authorization": "token bob"},
+        streaming_callback=heard.append,
+    )
+
+    async def put_out() -> None:
+        answer = asyncio.ensure_future(AsyncHTTPClient().fetch(request))
+        async with asyncio.timeout(5):
+            await _Socket.let_in.get()
+            assert not answer.done()
+            _Hub.scopes = []
+            with pytest.raises((HTTPClientError, StreamClosedError)):
+                await answer
+
+    loop.call(put_out)
+    assert heard == [b"first"]
+
+
+def test_the_next_request_of_a_connection_is_somebody_elses(
+    loop: Loop,
+    asks: SessionHubAuth,
+    sockets: Callable[[str], websocket.WebSocketClientConnection],
+) -> None:
+    """A proxy asks for many people over one connection: what a helper left is not cut."""
+    helpers = sockets("bob")
+    port = int(_Socket.url.rpartition(":")[2])
+
+    async def ask_twice() -> bytes:
+        stream = await TCPClient().connect("127.0.0.1", port)
+        asked = "GET /short?after_s={} HTTP/1.1\r\nHost: x\r\nAuthorization: token {}\r\n\r\n"
+        async with asyncio.timeout(5):
+            await stream.write(asked.format(0, "bob").encode())
+            await stream.read_until(b"all")
+            left = await _Socket.let_in.get()
+            _Hub.name = "alice"
+            await stream.write(asked.format(0.5, "alice").encode())
+            await _Socket.let_in.get()
+            _Hub.name, _Hub.scopes = "bob", []
+            assert await helpers.read_message() is None
+            assert left not in asks._helpers
+            return await stream.read_until(b"all")
+
+    assert b"200 OK" in loop.call(ask_twice)
+
+
+def test_one_helpers_answer_is_not_anothers(
+    loop: Loop,
+    asks: SessionHubAuth,
+    sockets: Callable[[str], websocket.WebSocketClientConnection],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """For whom nothing is known, for whatever reason, has no more time by what others hear."""
+    monkeypatch.setattr(hub_auth, "PATIENCE_WITH_HELPERS_S", 0.3)
+    bobs, carols = sockets("bob"), sockets("carol")
+
+    async def is_allowed(token: str) -> bool:
+        if token == "bob":
+            raise RuntimeError("nobody foresaw this")
+        return True
+
+    monkeypatch.setattr(asks, "_is_allowed", is_allowed)
+
+    async def closed() -> None:
+        async with asyncio.timeout(5):
+            assert await bobs.read_message() is None
+
+    assert hears(loop, bobs) == "there?"
+    loop.call(closed)
+    assert hears(loop, carols) == "there?"
+
+
+def test_what_cannot_be_closed_now_is_closed_later(
+    loop: Loop,
+    sockets: Callable[[str], websocket.WebSocketClientConnection],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And keeps no other open."""
+    both = [sockets("bob"), sockets("bob")]
+    close, tries = hub_auth._close, 0
+
+    def fail_once(handler: websocket.WebSocketHandler) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise RuntimeError("not now")
+        close(handler)
+
+    monkeypatch.setattr(hub_auth, "_close", fail_once)
+    _Hub.scopes = []
+
+    async def closed() -> None:
+        async with asyncio.timeout(5):
+            for socket in both:
+                assert await socket.read_message() is None
+
+    loop.call(closed)
+    assert tries == 3
 
 
 def test_patience_has_an_end(

@@ -23,7 +23,6 @@ from tests.afportal.test_form_in_hub import words
 from tests.afportal.test_share_in_hub import CATALOGUE, Session, running
 
 FRONT = "https://hubs.example/-/help"
-NAME = "https://help.example"
 SECRET = "d" * 64
 ROUTE = "/af/live-help"
 
@@ -38,7 +37,7 @@ def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPortal]:
     settings.write_text(
         "catalogue: catalogue.yaml\nbackends: {near: {}, far: {}}\n"
         f"shares:\n  database: 'sqlite:///{folder}/shares.sqlite'\n  folder: '{folder}/shares'\n"
-        f"  live_help: {{url: '{FRONT}', name: '{NAME}', secret_file: '{folder}/secret'}}\n"
+        f"  live_help: {{url: '{FRONT}', secret_file: '{folder}/secret'}}\n"
     )
     config = Config()
     config.JupyterHub.allow_named_servers = True
@@ -73,6 +72,12 @@ class Helper:
     def accept(self, code: str, **fields: str) -> requests.Response:
         sent = {"code": code, "_xsrf": self.browser.cookies.get("_xsrf", ""), **fields}
         url = f"{self.portal.hub.url}/hub/accept-share"
+        return self.browser.post(url, sent, timeout=60, allow_redirects=False)
+
+    def enter(self, owner: str, **fields: str) -> requests.Response:
+        """Click on a page's button for the way in."""
+        sent = {"_xsrf": self.browser.cookies.get("_xsrf", ""), **fields}
+        url = f"{self.portal.hub.url}/hub/af/help/{owner}"
         return self.browser.post(url, sent, timeout=60, allow_redirects=False)
 
     def may_enter(self, owner: str) -> bool:
@@ -128,11 +133,22 @@ def look(helper: Helper, code: str) -> requests.Response:
     return helper.get("accept-share", params={"code": code})
 
 
+def pass_of(gone: requests.Response) -> door_pass.Pass:
+    """The pass that a browser is sent with to the front, which takes it on."""
+    assert gone.status_code == 303, words(gone.text)
+    goal = urlsplit(gone.headers["Location"])
+    assert (goal.netloc, goal.path) == ("", "/-/help/in/htc")
+    (value,) = parse_qs(goal.query)["key"]
+    made = door_pass.read(SECRET, value, time.time())
+    assert made is not None
+    return made
+
+
 def is_in(alice: Session, helper: Helper, minutes: int = 15) -> None:
     code, _ = make(alice, minutes)
     assert look(helper, code).status_code == 200
     gone = helper.accept(code)
-    assert (gone.status_code, gone.headers["Location"]) == (303, "/hub/af/help/alice"), gone.text
+    assert pass_of(gone).person == helper.name
     assert helper.may_enter("alice")
 
 
@@ -150,7 +166,7 @@ def test_a_link_lets_one_person_in(alice: Session, bob: Helper, carol: Helper) -
     for part in ("alice lets you, bob, into their server", "There you are alice", "15 min more"):
         assert part in said, said
     assert not bob.may_enter("alice")
-    assert bob.accept(code).headers["Location"] == "/hub/af/help/alice"
+    assert pass_of(bob.accept(code)).owner == "alice"
     assert bob.may_enter("alice")
     assert not carol.may_enter("alice")
     status, said = problem(carol.accept(code))
@@ -158,29 +174,46 @@ def test_a_link_lets_one_person_in(alice: Session, bob: Helper, carol: Helper) -
     assert "for one person" in said
     assert not carol.may_enter("alice")
     # Whoever is in is told the way in by the same link.
-    assert 'data-af-open-now="alice/"' in look(bob, code).text
+    again = look(bob, code)
+    assert 'data-af-open-now="alice/"' in again.text
+    assert 'method="post" action="/hub/af/help/alice"' in again.text
+    assert again.headers["Referrer-Policy"] == "strict-origin"
     (inside,) = alice.ask("GET", ROUTE).json()["people"]
     assert inside["name"] == "bob"
     assert abs(inside["ends_s"] - told["ends_s"]) < 1
 
 
 def test_the_way_in_is_a_pass_for_that_person(alice: Session, bob: Helper, carol: Helper) -> None:
-    """To another name than the hub's, for that owner's servers at that instance, with an end."""
+    """For that owner's servers at that instance, with an end."""
     is_in(alice, bob)
-    gone = bob.get("af/help/alice")
-    assert gone.status_code == 302
-    goal = urlsplit(gone.headers["Location"])
-    assert f"{goal.scheme}://{goal.netloc}{goal.path}" == f"{NAME}/-/in"
-    (value,) = parse_qs(goal.query)["key"]
-    made = door_pass.read(SECRET, value, time.time())
-    assert made is not None
+    assert bob.get("af/help/alice").status_code == 200
+    made = pass_of(bob.enter("alice"))
     assert (made.hub, made.instance, made.owner, made.person) == ("htc", "test-1", "alice", "bob")
     assert 14 * 60 < made.until_s - time.time() <= 15 * 60 + 1
-    status, said = problem(carol.get("af/help/alice"))
-    assert status == 403
-    assert "alice's server is not open to you" in said
-    for path in ("af/help/bob", "af/help/alice/other", "af/help/nobody"):
-        assert problem(bob.get(path))[0] == 403
+    for answer in (carol.get("af/help/alice"), carol.get("af/help/alice"), carol.enter("alice")):
+        status, said = problem(answer)
+        assert status == 403
+        assert "alice's server is not open to you" in said
+    for place in ("bob", "alice/other", "nobody"):
+        assert problem(bob.get(f"af/help/{place}"))[0] == 403
+        assert problem(bob.enter(place))[0] == 403
+
+
+@pytest.mark.parametrize("site", [None, "none", "same-origin", "same-site", "cross-site"])
+def test_no_navigation_gives_a_pass(alice: Session, bob: Helper, site: str | None) -> None:
+    """Wherever it comes from, also by a redirect of ours; a form needs the page's own word."""
+    is_in(alice, bob)
+    headers = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    headers |= {"Sec-Fetch-Site": site} if site else {}
+    page = bob.get("af/help/alice", headers=headers)
+    assert page.status_code == 200
+    assert 'data-af-help-enter="alice"' in page.text
+    assert 'method="post" action="/hub/af/help/alice"' in page.text
+    assert "Location" not in page.headers
+    assert "frame-ancestors 'none'" in page.headers["Content-Security-Policy"]
+    refused = bob.enter("alice", _xsrf="")
+    assert refused.status_code == 403
+    assert "Location" not in refused.headers
 
 
 def test_bad_links(alice: Session, bob: Helper) -> None:
@@ -239,7 +272,7 @@ def test_it_ends_with_its_time(
     for class_ in (orm.Share, orm.ShareCode):
         monkeypatch.setattr(class_, "now", staticmethod(lambda: now() + timedelta(minutes=16)))
     assert not bob.may_enter("alice")
-    assert problem(bob.get("af/help/alice"))[0] == 403
+    assert problem(bob.enter("alice"))[0] == 403
     assert problem(bob.accept(code))[0] == 404
     told = alice.ask("GET", ROUTE).json()
     assert (told["people"], told["links"]) == ([], [])
@@ -306,6 +339,36 @@ def test_who_may_ask(alice: Session, portal: RunningPortal) -> None:
         assert portal.ask("POST", path, token, json={}).status_code in (403, 404)
 
 
+def test_a_server_that_ends_while_it_asks_opens_nothing(
+    alice: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scheduler is asked where it runs; what is there afterwards may be the next server."""
+
+    async def ends_meanwhile(_: Any, spawner: Any, **__: Any) -> str:
+        monkeypatch.setattr(spawner, "token_id", None)
+        return "127.0.0.1"
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SessionHandler, "_check_host", ends_meanwhile)
+        assert alice.ask("POST", ROUTE, json={"lifetime_min": 15}).status_code == 403
+    monkeypatch.undo()
+    assert alice.ask("GET", ROUTE).json()["links"] == []
+
+
+def test_the_end_of_a_server_that_is_forgotten_is_none() -> None:
+    """Its row is gone from the database with all that opened it; the rest of its end goes on."""
+    database = orm.new_session_factory("sqlite:///:memory:")()
+    user = orm.User(name="alice")
+    server = orm.Spawner(name="", user=user)
+    database.add_all([user, server])
+    database.commit()
+    database.expunge_all()
+    assert grants.end_all(server, "the server has ended") == 0
+    assert grants.end(server, "the server has ended", [orm.Share()]) == 0
+    grants.end_expired(server)
+    database.close()
+
+
 def test_a_pass_is_read_by_who_has_the_secret() -> None:
     made = door_pass.Pass(1_900_000_000, "htc", "htc-1", "alice", "bob")
     value = made.written(SECRET)
@@ -347,6 +410,17 @@ def test_a_helpers_login_to_the_server_ends_at_the_helpers_name(
     told = parse_qs(goal.query)
     assert set(told) == {"path", "code", "state"}
     assert (told["path"], told["state"]) == ([back], ["a=b"])
+    # Nothing beside the way into that server is given unasked: the page of JupyterHub asks.
+
+    def allow(database: Any) -> None:
+        client = portal.hub.app.oauth_provider.fetch_by_client_id("jupyterhub-user-alice")
+        client.allowed_scopes = ["access:servers!server=alice/", "read:users:shares!user"]
+        database.commit()
+
+    portal.hub.database(allow)
+    more = bob.get("api/oauth2/authorize", **asked)
+    assert more.status_code == 200, more.headers
+    assert 'value="read:users:shares!user"' in more.text
     own = Helper(portal, "alice", alice.browser).get("api/oauth2/authorize", **asked)
     assert urlsplit(own.headers["Location"]).path == back
     assert carol.get("api/oauth2/authorize", **asked).status_code == 403

@@ -165,7 +165,7 @@ def test_what_it_says_to_whom_it_is_for(alice: Session, carol: Session) -> None:
     assert 'data-af-running="" data-af-fits="yes"' in page.text
     assert "data-af-nearest" not in page.text
     assert page.headers["Cache-Control"] == "no-store"
-    assert page.headers["Referrer-Policy"] == "same-origin"
+    assert page.headers["Referrer-Policy"] == "strict-origin"
     (use,) = next(one for one in listed(alice) if one["id"] == told["id"])["uses"]
     assert (use["person"], use["what"]) == ("carol", "looked")
 

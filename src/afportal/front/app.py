@@ -54,6 +54,7 @@ def make_app(front: Front) -> Application:
         (rf"/-/go/{HUB}", handlers.GoHandler),
         (r"/-/share", handlers.ShareHandler),
         (r"/-/help", live_help.HelpHandler),
+        (rf"/-/help/in/{HUB}", live_help.HelpInHandler),
         (rf"/-/help/on/{HUB}", live_help.HelpLoginHandler),
         (r"/-/in", live_help.InHandler),
         (rf"/-/elsewhere/{HUB}", handlers.ElsewhereHandler),

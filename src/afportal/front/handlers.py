@@ -181,7 +181,8 @@ class ShareHandler(FrontHandler):
 
     async def get(self) -> None:
         self.need_person()
-        self.set_header("Referrer-Policy", "same-origin")
+        # As Apache says it: a hub logs the address of the page before where it fails.
+        self.set_header("Referrer-Policy", "strict-origin")
         key = self.get_query_argument("key", "")
         if not _SHARE.fullmatch(key):
             raise HTTPError(

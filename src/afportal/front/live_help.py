@@ -2,8 +2,13 @@
 
     GET  /-/help?on=INSTANCE&owner=NAME&server=&code=…  what the link does to this browser
     POST /-/help                                        to that instance, whose page asks anew
-    GET  /-/help/on/HUB?path=…                          a login that ends at the helpers' name
+    GET  /-/help/in/HUB?key=PASS&server=…               on to the next, with the old route
     GET  /-/in?key=PASS&server=…                        (helpers' name) takes the pass, goes in
+    GET  /-/help/on/HUB?path=…                          a login that ends at the helpers' name
+
+The owner's instance is asked twice, for agreement and for the login to the server; from both the
+browser comes back to the instance of its own servers. The door leads such a login to it
+(`compose/proxy/config/door-help.conf`), also a later one.
 
 A helper's browser has two names: at `hubs` its own hubs, at `help` nothing but the server that it
 was let into. Pages of a server are its owner's, and what they do they do as who looks at them:
@@ -22,6 +27,7 @@ from afportal.front.choice import choose
 from afportal.front.handlers import FrontHandler
 from afportal.hubs import Hub
 from afportal.live_help import door_pass
+from afportal.people import NAME
 
 # What can stand in a link; whether it is good is the hub's to say.
 _CODE = re.compile(r"[A-Za-z0-9_-]{43}")
@@ -53,16 +59,14 @@ class HelpHandler(FrontHandler):
     async def get(self) -> None:
         """Say where it leads."""
         self.need_person()
-        self.set_header("Referrer-Policy", "same-origin")
+        # As Apache says it: a hub logs the address of the page before where it fails.
+        self.set_header("Referrer-Policy", "strict-origin")
         code = self._code(self.get_query_argument("code", ""))
         hub, instance = self._instance(self.get_query_argument("on", ""))
-        self.show(
-            "help.html",
-            hub=hub,
-            instance=instance,
-            owner=self.get_query_argument("owner", ""),
-            code=code,
-        )
+        # Whoever made the link wrote it: a name, and no words of theirs.
+        owner = self.get_query_argument("owner", "")
+        owner = owner if NAME.fullmatch(owner) else ""
+        self.show("help.html", hub=hub, instance=instance, owner=owner, code=code)
 
     async def post(self) -> None:
         """Go there: by a form, so that nobody is moved by a link."""
@@ -79,24 +83,45 @@ class HelpHandler(FrontHandler):
         self.redirect(f"/{hub.name}/hub/accept-share?code={code}", status=303)
 
 
-class HelpLoginHandler(FrontHandler):
-    """A helper's login to the server ends at the name where they see it.
+class _LeaveHandler(FrontHandler):
+    """From the owner's instance to the helpers' name."""
 
-    JupyterHub sends every browser back to the name of its hubs, where the door refuses a helper.
-    They are at the owner's instance until here, and come back to their own.
-    """
-
-    async def get(self, name: str) -> None:
-        """Go on there."""
-        hub, person = self.need_hub(name), self.need_person()
-        path = self.get_query_argument("path", "")
-        called = _CALLBACK.fullmatch(path)
-        if called is None or called["hub"] != hub.name:
-            raise HTTPError(404, reason="There is no such page here")
+    async def route_back(self, hub: Hub) -> None:
+        """Have this browser come to the instance of its own servers again."""
+        person = self.need_person()
         found = await self.front.cells.look(hub, person, self.front.state.drained())
         own = choose(person, found)
         if own is not None:
             self.route(hub, own)
+
+
+class HelpInHandler(_LeaveHandler):
+    """Who was given a pass takes it to where it is looked at."""
+
+    async def get(self, name: str) -> None:
+        """Go on there."""
+        hub = self.need_hub(name)
+        await self.route_back(hub)
+        asked = {part: self.get_query_argument(part, "") for part in ("key", "server")}
+        self.set_header("Referrer-Policy", "no-referrer")
+        self.redirect(f"{self.front.help_url}/-/in?{urlencode(asked)}")
+
+
+class HelpLoginHandler(_LeaveHandler):
+    """A helper's login to the server ends at the name where they see it.
+
+    JupyterHub sends every browser back to the name of its hubs, where the door refuses a helper.
+    """
+
+    async def get(self, name: str) -> None:
+        """Go on there."""
+        hub = self.need_hub(name)
+        self.need_person()
+        path = self.get_query_argument("path", "")
+        called = _CALLBACK.fullmatch(path)
+        if called is None or called["hub"] != hub.name:
+            raise HTTPError(404, reason="There is no such page here")
+        await self.route_back(hub)
         login = {part: said for part in _LOGIN if (said := self.get_query_argument(part, ""))}
         self.set_header("Referrer-Policy", "no-referrer")
         self.redirect(f"{self.front.help_url}{quote(path)}?{urlencode(login)}")
@@ -124,5 +149,8 @@ class InHandler(FrontHandler):
             httponly=True,
             samesite="Lax",
         )
+        # What the pages of the last server left here is not for the next one's to find. Cookies
+        # stay: the pass is one.
+        self.set_header("Clear-Site-Data", '"storage", "cache"')
         self.set_header("Referrer-Policy", "no-referrer")
         self.redirect(f"{path}{quote(server, safe='')}/" if server else path)

@@ -49,6 +49,8 @@ class LiveHelpHandler(SessionHandler):
     async def _session(self) -> PortalSpawner:
         spawner = self._spawner()
         await self._check_host(spawner)
+        if self._spawner() is not spawner:  # it has ended meanwhile
+            raise web.HTTPError(403, "this server is over")
         return spawner
 
     async def get(self) -> None:

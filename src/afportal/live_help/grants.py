@@ -120,6 +120,8 @@ def end(server: orm.Spawner, why: str, rows: Sequence[orm.Share | orm.ShareCode]
 
 def end_all(server: orm.Spawner, why: str) -> int:
     """End all that opens a server to others; returns how many people that puts out."""
+    if object_session(server) is None:  # it is gone, and all of it
+        return 0
     return end(server, why, [*server.shares, *server.share_codes])
 
 

@@ -1,10 +1,12 @@
 """What a link to live help opens, and the way from there into the server.
 
     GET  /accept-share?code=…     whose server it is, and what coming in means
-    POST /accept-share            {"code"}: uses the code up, and goes on to
-    GET  /af/help/OWNER[/SERVER]  gives this browser a pass through the door, and goes to the server
+    POST /accept-share            {"code"}: uses the code up, and goes in
+    GET  /af/help/OWNER[/SERVER]  asks who was let in before whether they want to go in again
+    POST /af/help/OWNER[/SERVER]  goes in
 
-The first is JupyterHub's own address; its page would let somebody in for ever.
+The first is JupyterHub's own address; its page would let somebody in for ever. To go in is to be
+given a pass through the door in place of the last one: no link does it, and no page of a server.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import time
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from jupyterhub import apihandlers, handlers, orm
+from jupyterhub import apihandlers, handlers, orm, scopes
 from jupyterhub.apihandlers.auth import OAuthAuthorizeHandler
 from jupyterhub.handlers.pages import AcceptShareHandler
 from jupyterhub.utils import url_escape_path, url_path_join
@@ -52,6 +54,25 @@ class _HelpPage(Page):
             for share in grants.open_for(self.current_user.orm_user)
         ]
         await self.show("af_help_problem.html", problem=problem, open_now=open_now)
+
+    def _way_in(self, share: orm.Share) -> str:
+        """Return where this browser gets a pass through the door. Raises `Problem`."""
+        server, helper = share.spawner, self.current_user.orm_user
+        self._check_runs(server)
+        try:
+            value = Pass(
+                until_s=int(grants.unix(share.expires_at)) + 1,
+                hub=_name_of(self.hub),
+                instance=Portal.instance().settings.cell,
+                owner=server.user.name,
+                person=helper.name,
+            ).written(settings().secret_file.read_text().strip())
+        except ValueError as error:
+            raise Problem(409, "There is no way in for you", str(error)) from error
+        self.log.info("live help: %s goes into %s/%s", helper.name, server.user.name, server.name)
+        # JupyterHub leaves what is called `key` out of its log.
+        goal = f"/-/help/in/{_name_of(self.hub)}"
+        return str(url_concat(goal, {"key": value, "server": server.name}))
 
     def _check_runs(self, server: orm.Spawner) -> None:
         """Raise `Problem` where nobody could come in because there is nothing."""
@@ -134,61 +155,56 @@ class AcceptHandler(_HelpPage):
                 raise Problem(
                     410, "This link has expired", f"Ask {server.user.name} for a new one."
                 ) from error
+            self.log.info(
+                "live help: %s is let into %s/%s until %s UTC",
+                self.current_user.name, server.user.name, server.name, share.expires_at,
+            )  # fmt: skip
+            goal = self._way_in(share)
         except Problem as problem:
             await self.show_problem(problem)
             return
-        self.log.info(
-            "live help: %s is let into %s/%s until %s UTC",
-            self.current_user.name, server.user.name, server.name, share.expires_at,
-        )  # fmt: skip
-        self.redirect(self._here(server), status=303)
+        self.redirect(goal, status=303)
 
 
 class EnterHandler(_HelpPage):
-    """The way in for who was let in."""
+    """The way in for who was let in before.
+
+    A navigation says nothing of who wants it, and its way can lead over pages of ours; a form with
+    this page's own `_xsrf` does.
+    """
 
     @web.authenticated
     async def get(self, owner: str, server: str = "") -> None:
-        """Go to the server with a pass through the door."""
+        """Ask."""
         try:
-            goal = self._goal(owner, server)
+            found = self._share(owner, server).spawner
+            self._check_runs(found)
         except Problem as problem:
             await self.show_problem(problem)
             return
-        self.redirect(goal)
+        here = self._here(found)
+        await self.show("af_help_enter.html", owner=owner, server=server, here=here)
 
-    def _goal(self, owner: str, server: str) -> str:
-        helper = self.current_user.orm_user
-        found = next(
-            (
-                share
-                for share in grants.open_for(helper)
-                if (share.owner.name, share.spawner.name) == (owner, server)
-            ),
-            None,
-        )
-        if found is None:
-            raise Problem(
-                403,
-                f"{owner}'s server is not open to you",
-                "Nobody let you in there, or the help is over: its time has ended, its owner ended "
-                "it, or the server has ended. Ask for a new link.",
-            )
-        self._check_runs(found.spawner)
-        allowed = settings()
+    @web.authenticated
+    async def post(self, owner: str, server: str = "") -> None:
+        """Go to the server with a pass through the door."""
         try:
-            value = Pass(
-                until_s=int(grants.unix(found.expires_at)) + 1,
-                hub=_name_of(self.hub),
-                instance=Portal.instance().settings.cell,
-                owner=owner,
-                person=helper.name,
-            ).written(allowed.secret_file.read_text().strip())
-        except ValueError as error:
-            raise Problem(409, "There is no way in for you", str(error)) from error
-        self.log.info("live help: %s goes into %s/%s", helper.name, owner, server)
-        # JupyterHub leaves what is called `key` out of its log.
-        return str(url_concat(f"{allowed.name}/-/in", {"key": value, "server": server}))
+            goal = self._way_in(self._share(owner, server))
+        except Problem as problem:
+            await self.show_problem(problem)
+            return
+        self.redirect(goal, status=303)
+
+    def _share(self, owner: str, server: str) -> orm.Share:
+        for share in grants.open_for(self.current_user.orm_user):
+            if (share.owner.name, share.spawner.name) == (owner, server):
+                return share
+        raise Problem(
+            403,
+            f"{owner}'s server is not open to you",
+            "Nobody let you in there, or the help is over: its time has ended, its owner ended it, "
+            "or the server has ended. Open the link again that let you in, or ask for a new one.",
+        )
 
 
 class AuthorizeHandler(OAuthAuthorizeHandler):
@@ -200,8 +216,10 @@ class AuthorizeHandler(OAuthAuthorizeHandler):
         return server is not None and grants.open_to(server, helper) is not None
 
     def needs_oauth_confirm(self, user: Any, oauth_client: Any, requested_scopes: Any) -> bool:
-        """Ask nobody twice: they said that they want to come."""
-        if self._is_helper(oauth_client):
+        """Ask nobody twice: they said that they want to come. To more than that they did not."""
+        said = scopes.access_scopes(oauth_client) | scopes.identify_scopes()
+        said |= scopes.identify_scopes(user.orm_user)
+        if self._is_helper(oauth_client) and said.issuperset(requested_scopes):
             return False
         return bool(super().needs_oauth_confirm(user, oauth_client, requested_scopes))
 

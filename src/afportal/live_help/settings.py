@@ -18,14 +18,11 @@ class LiveHelpSettings(Settings):
 
     Args:
         url: what a link begins with: the front door's page, ".../-/help".
-        name: where helpers see the server: a name of the front door on which there is nothing
-            else, so that the pages of a server are of another origin than the helper's own hubs.
         secret_file: the front door's secret, by which a pass through it is signed.
         longest_min: the most that the owner of a server may say.
     """
 
     url: Annotated[str, Field(pattern=r"^https?://\S+[^/]$")]
-    name: Annotated[str, Field(pattern=r"^https?://[^/\s]+$")]
     secret_file: Path
     longest_min: int = Field(default=60, ge=1, le=24 * 60)
 

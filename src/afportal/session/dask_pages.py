@@ -13,7 +13,11 @@ from afportal.dask import ready_made
 
 
 class PagesHandler(ProxyHandler):
-    """Hands pages and their web sockets on; whoever is not the server's owner is refused."""
+    """Hands pages and their web sockets on, to whoever may be in this server.
+
+    Each is a web socket's handler, also a plain page: what a helper has open of either ends with
+    the help (`hub_auth`).
+    """
 
     def _of(self, name: str) -> None:
         self.unix_socket = str(ready_made.pages() / f"{name}.sock")

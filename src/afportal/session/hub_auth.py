@@ -45,8 +45,11 @@ class SessionHubAuth(HubOAuth):
         self.cache_max_age = ASKED_EVERY_S
         self._known: dict[str, tuple[float, Any]] = {}
         self._away = False
-        # Open web sockets of others than the owner.
-        self._helpers: weakref.WeakSet[WebSocketHandler] = weakref.WeakSet()
+        # Web sockets of others than the owner with their tokens: open ones, ones that wait for
+        # their kernel, and long answers of a handler that has both.
+        self._helpers: weakref.WeakKeyDictionary[WebSocketHandler, str] = (
+            weakref.WeakKeyDictionary()
+        )
         self._watch: asyncio.Task[None] | None = None
 
     @default("base_url")
@@ -96,26 +99,29 @@ class SessionHubAuth(HubOAuth):
     async def _get_user(self, handler: Any) -> Any:
         user = await super()._get_user(handler)
         if user is not None and isinstance(handler, WebSocketHandler) and not is_owner(user):
-            self._helpers.add(handler)
+            self._helpers[handler] = self.get_token(handler) or ""
             if self._watch is None or self._watch.done():
                 self._watch = asyncio.create_task(self._watch_helpers(), name="helpers")
         return user
 
     async def _watch_helpers(self) -> None:
         """Close web sockets of those who may not be here any more, while there are any."""
-        answered_s = time.monotonic()
+        answered_s: dict[str, float] = {}
         while self._helpers:
             await asyncio.sleep(HELPERS_ASKED_EVERY_S)  # nothing tells of an end
             by_token: dict[str, list[WebSocketHandler]] = defaultdict(list)
-            for handler in self._helpers:
-                by_token[self.get_token(handler) or ""].append(handler)
+            for handler, token in list(self._helpers.items()):
+                by_token[token].append(handler)
+            now = time.monotonic()
+            answered_s = {token: answered_s.get(token, now) for token in by_token}
             for token, handlers in by_token.items():
                 try:
                     allowed = await self._is_allowed(token)
-                    answered_s = time.monotonic()
-                except (HTTPError, TimeoutError) as error:
-                    allowed = time.monotonic() - answered_s < PATIENCE_WITH_HELPERS_S
-                    self.log.warning("it is not known whether a helper may stay: %s", error)
+                    answered_s[token] = time.monotonic()
+                except Exception as error:
+                    # Whatever it is: nobody stays for long by it.
+                    allowed = time.monotonic() - answered_s[token] < PATIENCE_WITH_HELPERS_S
+                    self.log.warning("it is not known whether a helper may stay: %r", error)
                 if not allowed:
                     self._put_out(handlers)
 
@@ -126,10 +132,33 @@ class SessionHubAuth(HubOAuth):
 
     def _put_out(self, handlers: list[WebSocketHandler]) -> None:
         self.cache.clear()
+        closed = 0
         for handler in handlers:
-            handler.close(NOT_ALLOWED, "the help is over")
-            self._helpers.discard(handler)
-        self.log.info("live help is over: %d web sockets are closed", len(handlers))
+            try:
+                _close(handler)
+            except Exception:
+                self.log.exception("a helper's web socket is not closed yet")
+                continue  # it is there in the next round
+            self._helpers.pop(handler, None)
+            closed += 1
+        self.log.info("live help is over: %d web sockets are closed", closed)
+
+
+def _close(handler: WebSocketHandler) -> None:
+    """Close a web socket, or the connection of what may still become one.
+
+    A kernel's is no web socket before its kernel answers, and a page of a cluster, which may be
+    an endless answer, is none ever: there is nothing to say a reason by.
+    """
+    if handler.ws_connection is not None:
+        handler.close(NOT_ALLOWED, "the help is over")
+    # One that has ended may have left its connection to somebody else's request.
+    elif not handler._finished and handler.request.connection is not None:
+        stream = getattr(handler.request.connection, "stream", None)
+        # tornado would open it all the same, and nobody would close it.
+        handler.get_websocket_protocol = lambda: None  # type: ignore[method-assign]
+        if stream is not None:
+            stream.close()
 
 
 def is_owner(user: Any) -> bool:

@@ -101,12 +101,12 @@ def size(count: int) -> str:
 
 
 class Page(BaseHandler):
-    """A page about links: kept by no cache, named to no other site."""
+    """A page about links: kept by no cache, its address told to no other page."""
 
     def set_default_headers(self) -> None:
         super().set_default_headers()
         self.set_header("Cache-Control", "no-store")
-        self.set_header("Referrer-Policy", "same-origin")
+        self.set_header("Referrer-Policy", "strict-origin")
 
     def log_exception(self, kind: Any, error: Any, trace: Any) -> None:
         """Log without the address: tornado would write all of it, and the link in it."""
