@@ -110,7 +110,7 @@ def test_what_is_handed_on_is_of_no_use_to_others(
 # Submits a job of bob's that asks for a credential in one way or another, and prints what it got
 # within two renewals: each file of its credentials, but for his own.
 ASK = """
-import pathlib, subprocess, tempfile, time
+import pathlib, shutil, subprocess, tempfile, time
 folder = pathlib.Path(tempfile.mkdtemp(dir=pathlib.Path.home(), prefix="asks-"))
 (folder / "job.sh").write_text('''#!/bin/bash
 # The starter writes below its folder, where a name leads out of it and back.
@@ -144,6 +144,8 @@ GOT = """
 out, error = folder / "out", folder / "error"
 ended = not tried("condor_q", job, "-af", "JobStatus").stdout.strip()
 print(ended, "|", out.read_text() if ended else "", error.read_text() if ended else "")
+if ended:
+    shutil.rmtree(folder)
 """
 
 
