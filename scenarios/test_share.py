@@ -337,8 +337,11 @@ def test_two_people_in_two_browsers(
     frank.leave('[data-af-outputs="clear"]')
     frank.see('[data-af-outputs="keep"]')
     frank.leave("[data-af-new]")
-    frank.until(lambda: "/lab/tree/shared/sum" in frank.url, "the copy's address", 90)
-    pages.wait_for_notebook(frank, "sum")
+    frank.until(
+        lambda: "/lab/tree/shared/sum" in frank.url and pages.notebook_in_front(frank, "sum"),
+        "the copy, open in JupyterLab",
+        90,
+    )
     frank.picture("opened")
     path = urlsplit(frank.url).path.partition("/lab/tree/")[2]
     assert outputs(home.read(path)) == [], "they were to be cleared"

@@ -11,6 +11,7 @@ import { IStatusBar } from '@jupyterlab/statusbar';
 import { LabIcon } from '@jupyterlab/ui-components';
 import { Poll } from '@lumino/polling';
 import { SCHEMA, SessionClient } from './client';
+import { openPlugin } from './open';
 import { SessionPanel } from './panel';
 import { sharePlugin } from './share';
 import { TimeLeft } from './time_left';
@@ -214,4 +215,4 @@ const plugin: JupyterFrontEndPlugin<void> = {
   }
 };
 
-export default [plugin, sharePlugin];
+export default [plugin, sharePlugin, openPlugin];
