@@ -175,6 +175,7 @@ def test_a_time_limit_is_told(site: Site, logins: Logins, minutes: dict[str, Hub
         assert "Its time was over" in text_of(page)
 
 
+@pytest.mark.soak  # HTCondor waits for the job's lease, Slurm for SlurmdTimeout
 @pytest.mark.needs("htcondor", "slurm")
 @pytest.mark.timeout(900)
 def test_a_lost_machine_is_told(
@@ -189,7 +190,6 @@ def test_a_lost_machine_is_told(
         client.spawn({"backend": backend, **site.backend(backend).options})
     with faults.kill(bed, "condor-ep"), faults.kill(bed, "slurm-node"):
         for client in clients.values():
-            # HTCondor waits for the job's lease, Slurm for SlurmdTimeout.
             until_gone(client, timeout_s=400)
             assert client.spawn_account()["ended"]["cause"] == "node", client.spawn_account()
     for backend, client in clients.items():

@@ -1,5 +1,6 @@
 """Servers outlive their hub, and a hub that died in the middle leaves nothing behind."""
 
+import contextlib
 from collections.abc import Callable
 
 import pytest
@@ -22,40 +23,54 @@ def hub_of(client: HubClient) -> str:
     return f"hub-{client.instance}"
 
 
+@pytest.fixture
+def sessions(running_on: Callable[[str], Session]) -> list[Session]:
+    """Alice's servers on both schedulers, each at a hub of its own."""
+    return [running_on(backend) for backend in ("htcondor", "slurm")]
+
+
+def expect_known(sessions: list[Session], jobs_behind: Callable[..., list[Job]]) -> None:
+    """The hubs know the servers again, kernels have their state, and there is no other job."""
+    for session in sessions:
+        assert session.remembers()
+        server = expect_within(
+            30,
+            lambda client=session.client: client.servers().get(""),
+            what="the hub knows the server again",
+        )
+        assert server["ready"]
+        assert jobs_behind(session.client) == [session.job]
+
+
+@pytest.mark.needs("htcondor", "slurm")
 def test_servers_survive_a_hub_restart(
-    bed: Bed, running: Session, jobs_behind: Callable[..., list[Job]]
+    bed: Bed, sessions: list[Session], jobs_behind: Callable[..., list[Job]]
 ) -> None:
-    """Through a restart of the hub kernels keep their state, and the hub knows them after."""
-    with faults.stop(bed, hub_of(running.client)):
-        # The proxy and the job carry on without a hub.
-        assert running.remembers()
-    assert running.remembers()
-    server = expect_within(
-        30,
-        lambda: running.client.servers().get(""),
-        what="the hub knows the server again",
-    )
-    assert server["ready"]
-    assert jobs_behind(running.client) == [running.job]
-    expect_within(
-        120,
-        lambda: running.client.spawn_account()["present"],
-        what="the session holds its connection with the new hub",
-    )
+    """Through a restart of the hubs kernels keep their state, and the hubs know them after."""
+    with contextlib.ExitStack() as stopped:
+        for session in sessions:
+            stopped.enter_context(faults.stop(bed, hub_of(session.client)))
+        # The proxies and the jobs carry on without a hub.
+        assert all(session.remembers() for session in sessions)
+    expect_known(sessions, jobs_behind)
+    for session in sessions:
+        expect_within(
+            120,
+            lambda client=session.client: client.spawn_account()["present"],
+            what="the session holds its connection with the new hub",
+        )
 
 
+@pytest.mark.needs("htcondor", "slurm")
 def test_servers_survive_a_hub_crash(
-    bed: Bed, running: Session, jobs_behind: Callable[..., list[Job]]
+    bed: Bed, sessions: list[Session], jobs_behind: Callable[..., list[Job]]
 ) -> None:
-    """A hub that is killed and comes back finds its servers running."""
-    with faults.kill(bed, hub_of(running.client)):
-        assert running.remembers()
-    assert running.remembers()
-    server = expect_within(
-        30, lambda: running.client.servers().get(""), what="the hub knows the server again"
-    )
-    assert server["ready"]
-    assert jobs_behind(running.client) == [running.job]
+    """Hubs that are killed and come back find their servers running."""
+    with contextlib.ExitStack() as killed:
+        for session in sessions:
+            killed.enter_context(faults.kill(bed, hub_of(session.client)))
+        assert all(session.remembers() for session in sessions)
+    expect_known(sessions, jobs_behind)
 
 
 def test_hub_killed_between_submit_and_ready(
