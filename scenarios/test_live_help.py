@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import pytest
 import requests
 
-from testbed import entry, loopback, pages
+from testbed import loopback, pages
 from testbed.bed import Bed
 from testbed.browser import Browser
 from testbed.hub_client import HubClient
@@ -392,9 +392,7 @@ def test_two_people_in_two_browsers(
 
     frank = chromium("helper")
     frank.open(link)
-    pages.give_password(frank, "frank", site.secret(site.person("frank"), {}))
-    frank.see(pages.CODE)
-    pages.give_code(frank, entry.code(site, site.person("frank"), {}))
+    pages.log_in(frank, site, "frank")
     frank.see('form[action="/-/help"] button')
     frank.picture("where-it-leads")
     frank.leave('form[action="/-/help"] button')

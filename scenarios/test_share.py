@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import pytest
 from selenium.webdriver import ActionChains
 
-from testbed import entry, faults, loopback, pages
+from testbed import faults, loopback, pages
 from testbed.bed import Bed
 from testbed.browser import Browser
 from testbed.guests import Guest
@@ -325,9 +325,7 @@ def test_two_people_in_two_browsers(
     home = Owner(stopped_after(logins.client("frank", hub=hub)))
     frank = chromium("reader")
     frank.open(url)
-    pages.give_password(frank, "frank", site.secret(site.person("frank"), {}))
-    frank.see(pages.CODE)
-    pages.give_code(frank, entry.code(site, site.person("frank"), {}))
+    pages.log_in(frank, site, "frank")
     frank.see("[data-af-share]")
     frank.picture("what-it-is")
     told = frank.text

@@ -111,12 +111,18 @@ def wait_for_lab(browser: Browser, url: str) -> None:
     )
 
 
+def log_in(browser: Browser, site: Site, name: str) -> None:
+    """Give a person's password and code, where a page led to the login."""
+    person = site.person(name)
+    give_password(browser, name, site.secret(person, {}))
+    browser.see(CODE)
+    give_code(browser, entry.code(site, person, {}))
+
+
 def open_lab(browser: Browser, site: Site, hub: Hub, name: str) -> None:
     """Log a person in on the way to the JupyterLab of their running server."""
     browser.open(f"{site.entry_url(hub)}/user/{name}/lab?reset")
-    give_password(browser, name, site.secret(site.person(name), {}))
-    browser.see(CODE)
-    give_code(browser, entry.code(site, site.person(name), {}))
+    log_in(browser, site, name)
     wait_for_lab(browser, site.entry_url(hub))
 
 
